@@ -1,0 +1,29 @@
+"""How to reach Kafka: one block of settings for every process."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class KafkaSettings(BaseSettings):
+    """Environment variables `KAFKA_*`."""
+
+    model_config = SettingsConfigDict(env_prefix="KAFKA_", frozen=True, extra="ignore")
+
+    bootstrap_servers: str = Field(description="Comma-separated host:port list of brokers.")
+    topic_prefix: str = Field("", description="Put before every topic and group name, for a shared cluster.")
+    partitions: int = Field(12, ge=1, description="Partitions of a topic that is created.")
+    replication_factor: int = Field(-1, description="Of a topic that is created; -1 takes the broker's default.")
+    compression: Literal["none", "gzip", "lz4", "zstd"] = Field("lz4", description="Of the batches that are sent.")
+    linger_ms: int = Field(10, ge=0, description="How long the producer waits for a batch to fill, in milliseconds.")
+    max_batch_bytes: int = Field(131_072, description="Upper bound of a producer batch for one partition, in bytes.")
+    max_message_bytes: int = Field(4_194_304, description="Largest message that is sent or fetched, in bytes.")
+
+    def topic(self, name: str) -> str:
+        """The topic as the broker knows it."""
+        return self.topic_prefix + name
+
+    def connection(self) -> dict[str, Any]:
+        """Arguments that every aiokafka client takes."""
+        return {"bootstrap_servers": self.bootstrap_servers}

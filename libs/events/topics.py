@@ -1,0 +1,79 @@
+"""Names and contents of the Kafka topics, and how they are created."""
+
+from dataclasses import dataclass
+from typing import Any, Final, get_args
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+from pydantic import TypeAdapter
+
+from libs.events.analytics import AnalyticsEvent
+from libs.events.envelope import Event
+from libs.events.inventory import InventoryEvent
+from libs.events.reorder import ReorderEvent
+from libs.events.settings import KafkaSettings
+
+DEAD_LETTER_SUFFIX: Final = ".dlq"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic and the closed union of events that we publish on it."""
+
+    name: str
+    events: tuple[type[Event], ...]
+    event_types: frozenset[str]
+    batch: TypeAdapter[list[Event]]
+    """Validates a JSON array of events in one call."""
+
+    @property
+    def dead_letters(self) -> str:
+        """Where records that could not be applied are mirrored."""
+        return self.name + DEAD_LETTER_SUFFIX
+
+
+def _topic(name: str, union: Any) -> Topic:
+    events = get_args(get_args(union)[0])
+    event_types = {event_type for event in events for event_type in get_args(event.model_fields["event_type"].annotation)}
+    return Topic(name, events, frozenset(event_types), TypeAdapter(list[union]))
+
+
+INVENTORY_EVENTS: Final = _topic("inventory-events", InventoryEvent)
+REORDER_EVENTS: Final = _topic("reorder-events", ReorderEvent)
+ANALYTICS_EVENTS: Final = _topic("analytics-events", AnalyticsEvent)
+TOPICS: Final = (INVENTORY_EVENTS, REORDER_EVENTS, ANALYTICS_EVENTS)
+
+TOPIC_OF: Final = {event_type: topic for topic in TOPICS for event_type in topic.event_types}
+"""Event type -> the one topic that carries it."""
+
+
+class TopicMismatch(Exception):
+    """A topic exists with fewer partitions than the settings ask for."""
+
+
+async def ensure_topics(settings: KafkaSettings) -> list[str]:
+    """Create the topics and their dead letter topics that do not exist yet; the names of the created ones.
+
+    Raises TopicMismatch when an existing topic has another number of partitions: changing it would send the
+    events of a key to another partition and break their order.
+    """
+    names = [settings.topic(name) for topic in TOPICS for name in (topic.name, topic.dead_letters)]
+    admin = AIOKafkaAdminClient(**settings.connection())
+    await admin.start()
+    try:
+        wanted = [NewTopic(name, settings.partitions, settings.replication_factor) for name in names]
+        answer = await admin.create_topics(wanted)
+        created = []
+        for name, code, *_ in answer.topic_errors:
+            error = for_code(code)
+            if code == 0:
+                created.append(name)
+            elif error is not TopicAlreadyExistsError:
+                raise error(name)
+        for description in await admin.describe_topics(names):
+            partitions = len(description["partitions"])
+            if partitions != settings.partitions:
+                raise TopicMismatch(f"{description['topic']} has {partitions} partitions, {settings.partitions} asked")
+        return created
+    finally:
+        await admin.close()
