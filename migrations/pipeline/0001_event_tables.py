@@ -1,0 +1,15 @@
+"""Event tables of pipeline."""
+
+from migrations import event_tables
+
+revision = "0001_event_tables"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Create the tables for publishing and consuming events."""
+    event_tables.create_outbox("stockflow_pipeline")
+    event_tables.create_consumer_offset("stockflow_pipeline")
+    event_tables.create_dead_letter("stockflow_pipeline")
