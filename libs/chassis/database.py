@@ -1,0 +1,178 @@
+"""Postgres: the pool of a process, the transaction of a request, and queries built with SQLAlchemy Core."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+
+import asyncpg
+from fastapi import Depends, FastAPI
+from pydantic_core import from_json, to_json
+from sqlalchemy import JSON, ClauseElement, Dialect
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.sql.compiler import SQLCompiler
+from starlette.requests import Request
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from libs.chassis.problems import unavailable
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+    Pool = asyncpg.Pool
+
+T = TypeVar("T")
+
+ACQUIRE_TIMEOUT_SECONDS = 5.0
+_DIALECT: Dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+
+
+async def open_pool(
+    url: str,
+    *,
+    size: int,
+    application_name: str,
+    statement_timeout_ms: int = 5000,
+    lock_timeout_ms: int = 2000,
+) -> Pool:
+    """A connected pool of at most `size` connections; json and jsonb columns hold Python values.
+
+    Connections go back without asyncpg's reset, which costs a round trip per request. An open transaction is still
+    rolled back, but session state would leak: use SET LOCAL and transaction-level advisory locks, never SET, LISTEN or
+    session locks, on connections of this pool.
+    """
+    return await asyncpg.create_pool(
+        url,
+        min_size=1,
+        max_size=size,
+        init=_set_json_codecs,
+        reset=_keep_session,
+        server_settings={
+            "application_name": application_name,
+            "statement_timeout": str(statement_timeout_ms),
+            "lock_timeout": str(lock_timeout_ms),
+            "idle_in_transaction_session_timeout": "60000",
+            "timezone": "UTC",
+        },
+    )
+
+
+async def readiness(app: FastAPI) -> dict[str, str]:
+    """Whether the service's own database answers, for `create_app`."""
+    pool: Pool = app.state.pool
+    async with acquired(pool) as connection:
+        await connection.execute("SELECT 1")
+    return {"database": "ok"}
+
+
+async def fetch_all(
+    connection: Connection, statement: ClauseElement
+) -> list[asyncpg.Record]:
+    """The rows of a SQLAlchemy Core statement, values as asyncpg reads them (enums are their text)."""
+    sql, arguments = _compile(statement)
+    return await connection.fetch(sql, *arguments)
+
+
+async def fetch_one(
+    connection: Connection, statement: ClauseElement
+) -> asyncpg.Record | None:
+    """The first row of a SQLAlchemy Core statement, or None."""
+    sql, arguments = _compile(statement)
+    return await connection.fetchrow(sql, *arguments)
+
+
+async def retrying(attempt: Callable[[], Awaitable[T]], *, attempts: int = 5) -> T:
+    """The result of `attempt`, repeated when Postgres chose it as the victim of a serialization conflict or deadlock.
+
+    `attempt` opens its own transaction, because the failed one cannot be continued.
+    """
+    async for trial in AsyncRetrying(
+        retry=retry_if_exception_type(
+            (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+        ),
+        stop=stop_after_attempt(attempts),
+        wait=wait_random_exponential(multiplier=0.02, max=1),
+        reraise=True,
+    ):
+        with trial:
+            return await attempt()
+    raise AssertionError("tenacity ends in a result or an exception")
+
+
+@asynccontextmanager
+async def acquired(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection of the pool. A `Problem` 503 `database-busy` when none becomes free in time."""
+    try:
+        connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
+    except TimeoutError as error:
+        raise unavailable(
+            "database-busy", "No database connection became free in time. Try again."
+        ) from error
+    try:
+        # The pool's proxy forwards every method of the connection.
+        yield cast(Connection, connection)
+    finally:
+        await pool.release(connection)
+
+
+async def _write_connection(request: Request) -> AsyncIterator[Connection]:
+    async with acquired(request.app.state.pool) as connection, connection.transaction():
+        yield connection
+
+
+async def _read_connection(request: Request) -> AsyncIterator[Connection]:
+    async with (
+        acquired(request.app.state.pool) as connection,
+        connection.transaction(readonly=True),
+    ):
+        yield connection
+
+
+WriteConnection = Annotated[Connection, Depends(_write_connection, scope="function")]
+"""A connection in a transaction that is committed before the response is sent, and rolled back on any exception."""
+
+ReadConnection = Annotated[Connection, Depends(_read_connection, scope="function")]
+"""A connection in a READ ONLY transaction that ends before the response is sent."""
+
+
+async def _set_json_codecs(connection: Connection) -> None:
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            name,
+            schema="pg_catalog",
+            encoder=lambda value: to_json(value).decode(),
+            decoder=from_json,
+        )
+
+
+async def _keep_session(_connection: Connection) -> None:
+    """Replaces asyncpg's reset; asyncpg itself has already rolled back an open transaction."""
+
+
+def _compile(statement: ClauseElement) -> tuple[str, list[Any]]:
+    """The statement as Postgres text with $1 parameters, IN lists expanded, and its arguments in order."""
+    compiled = cast(
+        SQLCompiler,
+        statement.compile(
+            dialect=_DIALECT, compile_kwargs={"render_postcompile": True}
+        ),
+    )
+    values = compiled.params
+    return str(compiled), [
+        _bound(compiled, name, values[name]) for name in compiled.positiontup or ()
+    ]
+
+
+def _bound(compiled: SQLCompiler, name: str, value: Any) -> Any:
+    kind = compiled.binds[name].type if name in compiled.binds else None
+    # The connection's own codec writes JSON.
+    if kind is None or isinstance(kind, JSON):
+        return value
+    process = kind.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+    return value if process is None else process(value)

@@ -1,0 +1,82 @@
+"""Refusals that come before validation: undocumented query parameters, other media types, unstorable text."""
+
+from fastapi import params
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+
+from libs.chassis.problems import Problem
+
+_known_parameters: dict[int, frozenset[str]] = {}
+
+
+async def check_request(request: Request) -> None:
+    """Raise a `Problem` unless the operation documents this media type and these query parameters."""
+    route: APIRoute = request.scope["route"]
+    _check_media_type(request, route)
+    _check_query(request, route)
+    for name, value in (
+        *request.path_params.items(),
+        *request.query_params.multi_items(),
+    ):
+        if isinstance(value, str) and "\x00" in value:
+            error = {
+                "parameter": name,
+                "detail": "Text must not contain NUL characters",
+            }
+            raise Problem(
+                422,
+                "validation-failed",
+                f"{name}: text must not contain NUL characters",
+                [error],
+            )
+
+
+def _check_media_type(request: Request, route: APIRoute) -> None:
+    if not _takes_json(route) or request.scope["is_json"]:
+        return
+    if (
+        request.headers.get("content-length", "0") != "0"
+        or "transfer-encoding" in request.headers
+    ):
+        sent = request.headers.get("content-type", "no media type")
+        raise Problem(
+            415,
+            "unsupported-media-type",
+            f"Send the body as application/json, not {sent}.",
+        )
+
+
+def _takes_json(route: APIRoute) -> bool:
+    return route.body_field is not None and not isinstance(
+        route.body_field.field_info, params.Form
+    )
+
+
+def _check_query(request: Request, route: APIRoute) -> None:
+    if unknown := sorted(set(request.query_params) - _query_parameters(route)):
+        errors = [
+            {"parameter": name, "detail": "There is no such query parameter"}
+            for name in unknown
+        ]
+        raise Problem(
+            400,
+            "unknown-parameter",
+            f"There is no query parameter {', '.join(unknown)}.",
+            errors,
+        )
+
+
+def _query_parameters(route: APIRoute) -> frozenset[str]:
+    # Routes live as long as their application, and looking through all dependencies is too slow for each request.
+    known = _known_parameters.get(id(route))
+    if known is None:
+        fields = get_flat_params(route.dependant)
+        elsewhere = (params.Path, params.Header, params.Cookie)
+        known = frozenset(
+            field.alias
+            for field in fields
+            if not isinstance(field.field_info, elsewhere)
+        )
+        _known_parameters[id(route)] = known
+    return known

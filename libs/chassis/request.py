@@ -1,0 +1,143 @@
+"""What happens around every HTTP request: its id, size limit, headers, metrics, access log and the answer to a bug."""
+
+import re
+import time
+from collections.abc import Mapping
+from uuid import uuid4
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from libs.chassis.metrics import REQUEST_SECONDS
+from libs.chassis.problems import Problem, problem_response
+
+MAX_BODY_BYTES = 1024 * 1024
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_JSON = re.compile(rb"application/(json|[a-z0-9.-]+\+json)\s*(;.*)?", re.IGNORECASE)
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+log = structlog.get_logger(__name__)
+
+
+class RequestMiddleware:
+    """The outermost layer of an application, as plain ASGI because it runs on every request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send)
+        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+            try:
+                await self._answer(exchange)
+            finally:
+                exchange.record()
+
+    async def _answer(self, exchange: "_Exchange") -> None:
+        scope = exchange.scope
+        try:
+            exchange.refuse_announced_size()
+            await self.app(scope, exchange.receive, exchange.send)
+        except Problem as problem:
+            await problem_response(Request(scope), problem)(
+                scope, exchange.receive, exchange.send
+            )
+        except Exception:
+            log.exception("request_failed", method=scope["method"], path=scope["path"])
+            if exchange.status is not None:
+                raise
+            bug = Problem(
+                500,
+                "internal-error",
+                "Something went wrong on our side; it has been logged.",
+            )
+            await problem_response(Request(scope), bug)(
+                scope, exchange.receive, exchange.send
+            )
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.status: int | None = None
+        self._receive = receive
+        self._send = send
+        self._received_bytes = 0
+        self._started_at = time.perf_counter()
+        headers = dict(scope["headers"])
+        self._announced_bytes = int(headers.get(b"content-length", b"0"))
+        self.request_id = _valid_or_new(
+            headers.get(b"x-request-id", b"").decode("latin-1")
+        )
+        scope["request_id"] = self.request_id
+        _leave_json_to_the_models(scope, headers)
+
+    def refuse_announced_size(self) -> None:
+        if self._announced_bytes > MAX_BODY_BYTES:
+            raise _too_large()
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._received_bytes += len(message.get("body", b""))
+            if self._received_bytes > MAX_BODY_BYTES:
+                raise _too_large()
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.request_id
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+    def record(self) -> None:
+        seconds = time.perf_counter() - self._started_at
+        route = getattr(self.scope.get("route"), "path", "unmatched")
+        method, status = self.scope["method"], self.status or 499
+        REQUEST_SECONDS.labels(method, route, status).observe(seconds)
+        log.info(
+            "http_request",
+            method=method,
+            path=self.scope["path"],
+            status=status,
+            milliseconds=round(seconds * 1000, 2),
+        )
+
+
+def _valid_or_new(request_id: str) -> str:
+    return request_id if _REQUEST_ID.fullmatch(request_id) else uuid4().hex
+
+
+def _leave_json_to_the_models(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+    """Hide a JSON media type from FastAPI, which then hands the body to its `ApiModel` as bytes, unparsed.
+
+    pydantic's own parser is faster, and in strict mode only JSON input may hold UUIDs and instants as strings.
+    """
+    scope["is_json"] = _JSON.fullmatch(headers.get(b"content-type", b"")) is not None
+    if scope["is_json"]:
+        scope["headers"] = [
+            header for header in scope["headers"] if header[0] != b"content-type"
+        ]
+
+
+def _too_large() -> Problem:
+    return Problem(
+        413, "content-too-large", f"A body may hold at most {MAX_BODY_BYTES} bytes."
+    )
