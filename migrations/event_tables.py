@@ -40,7 +40,7 @@ def create_consumer_offset(role: str) -> None:
             group_name text NOT NULL,
             topic text NOT NULL,
             partition integer NOT NULL,
-            next_offset bigint NOT NULL CHECK (next_offset >= 0),
+            next_offset bigint CHECK (next_offset >= 0),
             anchor_event_id text,
             epoch bigint NOT NULL DEFAULT 0,
             owner text,
@@ -48,7 +48,7 @@ def create_consumer_offset(role: str) -> None:
             max_event_time timestamptz,
             PRIMARY KEY (group_name, topic, partition)
         ) WITH (fillfactor = 50);
-        COMMENT ON COLUMN consumer_offset.next_offset IS 'The first offset that is not applied yet.';
+        COMMENT ON COLUMN consumer_offset.next_offset IS 'The first offset that is not applied yet; NULL until the group has written for this partition.';
         COMMENT ON COLUMN consumer_offset.anchor_event_id IS
             'eventId of the record before next_offset: another one there means that the topic was recreated.';
         COMMENT ON COLUMN consumer_offset.epoch IS 'Rises with every claim; a write with an older one is refused.';

@@ -116,11 +116,6 @@ class DataQualityAlert(Event):
 
 
 AnalyticsEvent = Annotated[
-    InventoryProcessed
-    | VelocityCalculated
-    | TrendAnalyzed
-    | MetricsCalculated
-    | LowStockAlert
-    | DataQualityAlert,
+    InventoryProcessed | VelocityCalculated | TrendAnalyzed | MetricsCalculated | LowStockAlert | DataQualityAlert,
     Field(discriminator="event_type"),
 ]

@@ -11,8 +11,12 @@ _UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff
 _PRINTABLE_ID = rf"^[^\s{_UNPRINTABLE}]([^{_UNPRINTABLE}]{{0,62}}[^\s{_UNPRINTABLE}])?$"
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_PRINTABLE_ID)]
-Sku = Annotated[Identifier, Field(description="Stock keeping unit: 1-64 printable characters, exact and case-sensitive.")]
-WarehouseId = Annotated[Identifier, Field(description="Warehouse: 1-64 printable characters, exact and case-sensitive.")]
+Sku = Annotated[
+    Identifier, Field(description="Stock keeping unit: 1-64 printable characters, exact and case-sensitive.")
+]
+WarehouseId = Annotated[
+    Identifier, Field(description="Warehouse: 1-64 printable characters, exact and case-sensitive.")
+]
 Units = Annotated[int, Field(ge=-(2**63), lt=2**63, description="Whole base units, a signed 64-bit integer.")]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Money = Annotated[Decimal, Field(max_digits=18, decimal_places=6, description="Exact decimal, a JSON string.")]

@@ -20,6 +20,14 @@ class KafkaSettings(BaseSettings):
     max_batch_bytes: int = Field(131_072, description="Upper bound of a producer batch for one partition, in bytes.")
     max_message_bytes: int = Field(4_194_304, description="Largest message that is sent or fetched, in bytes.")
 
+    session_timeout_ms: int = Field(30_000, ge=1_000, description="After this silence a consumer is taken for dead.")
+    on_gap: Literal["fail", "earliest", "latest"] = Field(
+        "fail", description="What to do when records were deleted before they were applied."
+    )
+    on_topic_recreated: Literal["fail", "restart"] = Field(
+        "fail", description="What to do when a topic was recreated or lost its tail; `restart` reads it from the start."
+    )
+
     def topic(self, name: str) -> str:
         """The topic as the broker knows it."""
         return self.topic_prefix + name

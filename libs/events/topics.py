@@ -34,7 +34,9 @@ class Topic:
 
 def _topic(name: str, union: Any) -> Topic:
     events = get_args(get_args(union)[0])
-    event_types = {event_type for event in events for event_type in get_args(event.model_fields["event_type"].annotation)}
+    event_types = {
+        event_type for event in events for event_type in get_args(event.model_fields["event_type"].annotation)
+    }
     return Topic(name, events, frozenset(event_types), TypeAdapter(list[union]))
 
 

@@ -1,0 +1,485 @@
+"""The runner of every consumer: polls, decodes, and gives the sink whole batches until each record has counted once.
+
+The offset lives with the sink's results, so Kafka's own commits are only for lag tools. What aiokafka does
+behind our back shapes this file: partitions are polled only after they were claimed and seeked, a worker without
+partitions keeps polling, and nothing here is ever committed without explicit offsets.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Collection, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from prometheus_client import Counter, Gauge, Histogram
+
+from libs.events import decoding, lag
+from libs.events.decoding import Poison, Received
+from libs.events.settings import KafkaSettings
+from libs.events.sink import Claim, Fenced, PartitionBatch, PoisonError, RecordId, Sink
+from libs.events.topics import Topic
+
+log = structlog.get_logger()
+
+_LABELS = ["group", "topic"]
+APPLIED = Counter("stockflow_consumer_applied_total", "Records whose result is written.", _LABELS)
+SKIPPED = Counter("stockflow_consumer_skipped_total", "Events of a type that this version does not know.", _LABELS)
+DEAD_LETTERS = Counter("stockflow_consumer_dead_letters_total", "Records that could not be applied.", _LABELS)
+TRANSIENT_ERRORS = Counter("stockflow_consumer_transient_errors_total", "Writes tried again.", ["group"])
+FENCED = Counter("stockflow_consumer_fenced_total", "Partitions lost to a newer owner while writing.", ["group"])
+REBALANCES = Counter("stockflow_consumer_rebalances_total", "Assignments received.", ["group"])
+GAPS = Counter("stockflow_consumer_offset_gaps_total", "Claims whose records the broker had deleted.", ["group"])
+COMMIT_ERRORS = Counter("stockflow_consumer_commit_errors_total", "Kafka commits refused; harmless.", ["group"])
+LAG_MESSAGES = Gauge("stockflow_consumer_lag_messages", "Records not applied yet.", ["group", "topic", "partition"])
+LATENCY = Histogram(
+    "stockflow_consumer_latency_seconds",
+    "From the event's recording to its result being written.",
+    ["group"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+)
+WRITE_SECONDS = Histogram("stockflow_consumer_write_seconds", "Time of one write.", ["group"])
+BATCH_RECORDS = Histogram(
+    "stockflow_consumer_batch_records",
+    "Records in one write.",
+    ["group"],
+    buckets=(1, 10, 100, 1000, 5000, 20000, 100000),
+)
+
+MAX_POLL_RECORDS = 2_000
+COMMIT_SECONDS = 5.0
+STOP_SECONDS = 10.0
+DRAIN_SECONDS = 20.0
+REBALANCE_TIMEOUT_MS = 60_000
+RECLAIM_SECONDS = 5.0
+TRIES_OF_ONE_RECORD = 3
+STALLED_SECONDS = 120.0
+MAX_DEAD_LETTERS_IN_A_ROW = 100
+
+_NO_PARTITION = TopicPartition("-", 0)
+"""Polled by a worker that has nothing to read, because a member that does not poll cannot rejoin."""
+
+
+class OffsetGap(Exception):
+    """The broker has deleted records that this group had not applied."""
+
+
+class TopicRecreated(Exception):
+    """A topic is not the one that this group has been reading."""
+
+
+class DeadLetterFlood(Exception):
+    """So many records in a row cannot be applied that the deployment is at fault, not the data."""
+
+
+@dataclass(slots=True)
+class _Lease:
+    """A partition that this worker has claimed, and what was polled from it but not written yet."""
+
+    topic: Topic
+    epoch: int
+    next_offset: int
+    taken_offset: int
+    received: list[Received] = field(default_factory=list)
+    poison: list[Poison] = field(default_factory=list)
+    last: ConsumerRecord | None = None
+    dead_in_a_row: int = 0
+
+    def __len__(self) -> int:
+        return self.next_offset - self.taken_offset
+
+    def add(self, group: str, records: Sequence[ConsumerRecord]) -> None:
+        """Decode records and keep them until the next write."""
+        decoded = decoding.decode(self.topic, records)
+        self.received += decoded.received
+        self.poison += decoded.poison
+        self.last = records[-1]
+        self.next_offset = self.last.offset + 1
+        SKIPPED.labels(group, self.topic.name).inc(decoded.skipped)
+
+    def take(self, partition: TopicPartition) -> PartitionBatch:
+        """Everything that waits, as a batch."""
+        batch = PartitionBatch(
+            topic=partition.topic,
+            partition=partition.partition,
+            epoch=self.epoch,
+            received=self.received,
+            poison=self.poison,
+            next_offset=self.next_offset,
+            anchor=lag.event_id(self.last) if self.last else None,
+        )
+        self.received, self.poison = [], []
+        self.taken_offset = self.next_offset
+        return batch
+
+
+class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Feeds one consumer group's sink. `run` ends when asked to, or raises when only a restart can help."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        topics: Sequence[Topic],
+        kafka: KafkaSettings,
+        flush_max_records: int = 20_000,
+        flush_max_age_seconds: float = 0.2,
+    ) -> None:
+        self._sink = sink
+        self._kafka = kafka
+        self._topics = {kafka.topic(topic.name): topic for topic in topics}
+        self._flush_max_records = flush_max_records
+        self._flush_max_age_seconds = flush_max_age_seconds
+        self._consumer: AIOKafkaConsumer = None
+        self._leases: dict[TopicPartition, _Lease] = {}
+        self._generation = 0
+        self._claiming: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._waiting_since: float | None = None
+        self._to_commit: dict[TopicPartition, int] = {}
+        self._lost: set[TopicPartition] = set()
+        self._lost_at = 0.0
+        self._polled_at = self._progressed_at = self._committed_at = time.monotonic()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop` is set, then finish the batch in hand."""
+        self._consumer = AIOKafkaConsumer(
+            **self._kafka.connection(),
+            group_id=self._kafka.topic(self._sink.group),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            session_timeout_ms=self._kafka.session_timeout_ms,
+            heartbeat_interval_ms=self._kafka.session_timeout_ms // 10,
+            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+            max_poll_interval_ms=300_000,
+            max_partition_fetch_bytes=self._kafka.max_message_bytes,
+            partition_assignment_strategy=(StickyPartitionAssignor,),
+        )
+        self._consumer.subscribe(list(self._topics), listener=self)
+        try:
+            if await _unless(stop, self._consumer.start()):
+                await self._consume(stop)
+                await self._write_rest(DRAIN_SECONDS)
+                await self._commit_to_kafka()
+        finally:
+            await _cancel(self._claiming, self._writing)
+            with suppress(TimeoutError, KafkaError):
+                await asyncio.wait_for(self._consumer.stop(), STOP_SECONDS)
+
+    def health(self) -> str | None:
+        """Why this worker should be restarted, None while it works."""
+        now = time.monotonic()
+        if now - self._polled_at > STALLED_SECONDS:
+            return f"has not polled for {now - self._polled_at:.0f} s"
+        if self._waiting_since and now - max(self._progressed_at, self._waiting_since) > STALLED_SECONDS:
+            return f"has written nothing for {now - self._progressed_at:.0f} s"
+        return None
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Write what is in hand, within half of the time that the group waits for us. Later writes are fenced."""
+        self._generation += 1
+        await _cancel(self._claiming)
+        self._claiming = None
+        await self._write_rest(REBALANCE_TIMEOUT_MS / 2000)
+        self._leases.clear()
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Claim in the background: the group must not wait for our database."""
+        REBALANCES.labels(self._sink.group).inc()
+        self._generation += 1
+        self._leases.clear()
+        self._lost.clear()
+        self._claiming = asyncio.create_task(self._claim(self._generation, sorted(assigned)))
+
+    async def _consume(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            _raise_failure(self._claiming)
+            readable = self._readable() or (_NO_PARTITION,)
+            polled = await self._consumer.getmany(
+                *readable, timeout_ms=self._poll_timeout_ms(), max_records=MAX_POLL_RECORDS
+            )
+            await asyncio.sleep(0)  # getmany does not yield while records are buffered, and the write must go on.
+            self._polled_at = time.monotonic()
+            self._claim_lost()
+            for partition, records in polled.items():
+                if records and (lease := self._leases.get(partition)):
+                    lease.add(self._sink.group, records)
+                    self._waiting_since = self._waiting_since or self._polled_at
+            self._write_if_due()
+            if time.monotonic() - self._committed_at > COMMIT_SECONDS:
+                await self._commit_to_kafka()
+
+    def _readable(self) -> Sequence[TopicPartition]:
+        """The claimed partitions, none while enough is waiting to be written."""
+        return () if self._waiting() >= 2 * self._flush_max_records else tuple(self._leases)
+
+    def _waiting(self) -> int:
+        return sum(len(lease) for lease in self._leases.values())
+
+    def _poll_timeout_ms(self) -> int:
+        if self._waiting_since is None:
+            return 200
+        due_in = self._waiting_since + self._flush_max_age_seconds - time.monotonic()
+        return max(5, min(200, int(due_in * 1000)))
+
+    def _write_if_due(self) -> None:
+        """Start a write when enough is waiting, or long enough, and none is under way."""
+        if self._writing and not self._writing.done():
+            return
+        _raise_failure(self._writing)
+        if self._waiting_since is None:
+            return
+        waited = time.monotonic() - self._waiting_since
+        if waited >= self._flush_max_age_seconds or self._waiting() >= self._flush_max_records:
+            self._writing = asyncio.create_task(self._write_waiting())
+
+    async def _write_rest(self, seconds: float) -> None:
+        """Finish the write under way and write what is left, in bounded time."""
+        deadline = time.monotonic() + seconds
+        if self._writing:
+            await asyncio.wait({self._writing}, timeout=seconds)
+        if self._waiting() and (self._writing is None or self._writing.done()):
+            _raise_failure(self._writing)
+            self._writing = asyncio.create_task(self._write_waiting())
+            await asyncio.wait({self._writing}, timeout=max(0.0, deadline - time.monotonic()))
+
+    async def _write_waiting(self) -> None:
+        self._waiting_since = None
+        await self._write([lease.take(partition) for partition, lease in self._leases.items() if len(lease)])
+
+    async def _write(self, batches: Sequence[PartitionBatch]) -> None:
+        """Write until every record counts, is a dead letter, or belongs to somebody else."""
+        tries = 0
+        while batches := self._still_ours(batches):
+            tries += 1
+            self._refuse_flood(batches)
+            try:
+                with WRITE_SECONDS.labels(self._sink.group).time():
+                    await self._sink.write(batches)
+            except Fenced as fenced:
+                self._lose(fenced.partitions)
+            except PoisonError as error:
+                batches = _condemned(batches, error)
+            except Exception as error:  # noqa: BLE001 - what is not transient is narrowed down to one record and buried
+                if self._sink.is_transient(error):
+                    await self._back_off(tries, error)
+                elif sum(map(len, batches)) > 1:
+                    log.warning("consumer.bisecting", group=self._sink.group, error=repr(error))
+                    for part in _parts(batches):
+                        await self._write([part])
+                    return
+                elif tries < TRIES_OF_ONE_RECORD:
+                    await asyncio.sleep(0.1 * tries)
+                else:
+                    batches = _condemned(batches, error)
+            else:
+                self._written(batches)
+                return
+
+    def _still_ours(self, batches: Iterable[PartitionBatch]) -> list[PartitionBatch]:
+        ours = {(partition, lease.epoch) for partition, lease in self._leases.items()}
+        return [batch for batch in batches if (TopicPartition(batch.topic, batch.partition), batch.epoch) in ours]
+
+    def _lose(self, partitions: Collection[TopicPartition]) -> None:
+        FENCED.labels(self._sink.group).inc(len(partitions))
+        log.warning("consumer.fenced", group=self._sink.group, partitions=[list(item) for item in sorted(partitions)])
+        for partition in partitions:
+            self._leases.pop(partition, None)
+        self._lost.update(partitions)
+        self._lost_at = time.monotonic()
+
+    def _claim_lost(self) -> None:
+        """Claim again what a zombie took from us: if the group still says it is ours after a while, it is."""
+        if not self._lost or time.monotonic() - self._lost_at < RECLAIM_SECONDS:
+            return
+        if self._claiming is None or self._claiming.done():
+            mine = sorted(self._lost & self._consumer.assignment())
+            self._lost.clear()
+            self._claiming = asyncio.create_task(self._claim(self._generation, mine))
+
+    def _refuse_flood(self, batches: Iterable[PartitionBatch]) -> None:
+        for batch in batches:
+            lease = self._leases[TopicPartition(batch.topic, batch.partition)]
+            if _longest_run(batch, lease.dead_in_a_row) >= MAX_DEAD_LETTERS_IN_A_ROW:
+                reason = batch.poison[-1]
+                raise DeadLetterFlood(
+                    f"{MAX_DEAD_LETTERS_IN_A_ROW} records in a row of {batch.topic}[{batch.partition}] cannot be applied, "
+                    f"the last at {reason.offset}: {reason.error_class}: {reason.error[:500]}"
+                )
+
+    async def _back_off(self, tries: int, error: Exception) -> None:
+        TRANSIENT_ERRORS.labels(self._sink.group).inc()
+        delay = min(0.1 * 2 ** min(tries, 7), 10.0) * random.uniform(0.5, 1.0)
+        log.warning("consumer.backing_off", group=self._sink.group, error=repr(error), seconds=round(delay, 2))
+        await asyncio.sleep(delay)
+
+    def _written(self, batches: Sequence[PartitionBatch]) -> None:
+        self._progressed_at = time.monotonic()
+        group = self._sink.group
+        BATCH_RECORDS.labels(group).observe(sum(map(len, batches)))
+        for batch in batches:
+            partition = TopicPartition(batch.topic, batch.partition)
+            self._to_commit[partition] = batch.next_offset
+            if lease := self._leases.get(partition):
+                lease.dead_in_a_row = _trailing_run(batch, lease.dead_in_a_row)
+            topic = self._topics[batch.topic].name
+            APPLIED.labels(group, topic).inc(len(batch.received))
+            DEAD_LETTERS.labels(group, topic).inc(len(batch.poison))
+            if batch.received:
+                LATENCY.labels(group).observe(max(0.0, time.time() - batch.received[0].record.timestamp / 1000))
+
+    async def _claim(self, generation: int, partitions: Sequence[TopicPartition]) -> None:
+        """Fence earlier owners, find out where to go on, and only then let the partitions be polled."""
+        if not partitions:
+            return
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                claims = await self._sink.claim(partitions)
+                beginnings = await self._consumer.beginning_offsets(partitions)
+                ends = await self._consumer.end_offsets(partitions)
+                found = await lag.event_ids_at(self._kafka, _anchor_places(claims, beginnings, ends))
+                break
+            except Exception as error:
+                if not (isinstance(error, KafkaError) or self._sink.is_transient(error)):
+                    raise
+                await self._back_off(tries, error)
+        if generation != self._generation:
+            return
+        for partition in partitions:
+            offset = self._start(partition, claims[partition], beginnings[partition], ends[partition], found)
+            self._consumer.seek(partition, offset)
+            topic = self._topics[partition.topic]
+            self._leases[partition] = _Lease(topic, claims[partition].epoch, offset, offset)
+        log.info("consumer.claimed", group=self._sink.group, partitions=len(partitions), generation=generation)
+
+    def _start(
+        self, partition: TopicPartition, claim: Claim, beginning: int, end: int, found: dict[TopicPartition, str | None]
+    ) -> int:
+        """Where to read on. Raises OffsetGap or TopicRecreated when the settings say so."""
+        if claim.next_offset is None:
+            return beginning
+        name = f"{partition.topic}[{partition.partition}]"
+        if claim.next_offset > end or (partition in found and found[partition] != claim.anchor):
+            problem = (
+                f"{name} is not the topic that {self._sink.group} has read up to {claim.next_offset}: it ends at {end}"
+            )
+            if self._kafka.on_topic_recreated == "fail":
+                raise TopicRecreated(
+                    f"{problem}. Publish all events again (python -m services.inventory republish --all) and set "
+                    "KAFKA_ON_TOPIC_RECREATED=restart: sequences drop what was applied before."
+                )
+            log.warning("consumer.topic_recreated", problem=problem)
+            return beginning
+        if claim.next_offset < beginning:
+            GAPS.labels(self._sink.group).inc()
+            problem = f"{name} begins at {beginning}, {self._sink.group} is at {claim.next_offset}"
+            if self._kafka.on_gap == "fail":
+                raise OffsetGap(f"{problem}: records were deleted before they were applied. See KAFKA_ON_GAP.")
+            log.error("consumer.offset_gap", problem=problem)
+            return beginning if self._kafka.on_gap == "earliest" else end
+        return claim.next_offset
+
+    async def _commit_to_kafka(self) -> None:
+        """Tell lag tools where we are. Refusals are normal during a rebalance and change nothing."""
+        self._committed_at = time.monotonic()
+        for partition, lease in self._leases.items():
+            highwater = self._consumer.highwater(partition)
+            if highwater is not None:
+                behind = highwater - lease.taken_offset
+                LAG_MESSAGES.labels(self._sink.group, lease.topic.name, partition.partition).set(max(0, behind))
+        offsets = {partition: offset for partition, offset in self._to_commit.items() if partition in self._leases}
+        self._to_commit.clear()
+        if not offsets:
+            return
+        try:
+            await asyncio.wait_for(self._consumer.commit(offsets), STOP_SECONDS)
+        except (CommitFailedError, IllegalStateError, KafkaError, TimeoutError):
+            COMMIT_ERRORS.labels(self._sink.group).inc()
+
+
+def _anchor_places(
+    claims: dict[TopicPartition, Claim], beginnings: dict[TopicPartition, int], ends: dict[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """The records before the claimed offsets, where they still exist."""
+    return {
+        partition: claim.next_offset - 1
+        for partition, claim in claims.items()
+        if claim.next_offset and claim.anchor and beginnings[partition] < claim.next_offset <= ends[partition]
+    }
+
+
+def _parts(batches: Sequence[PartitionBatch]) -> Sequence[PartitionBatch]:
+    """Smaller writes: each partition by itself, then halves."""
+    return batches if len(batches) > 1 else batches[0].split()
+
+
+def _condemned(batches: Iterable[PartitionBatch], error: Exception) -> list[PartitionBatch]:
+    """The batches with the records that the error is about as poison. Raises the error when that is nothing new."""
+    records = {
+        RecordId(batch.topic, batch.partition, item.offset): item for batch in batches for item in batch.received
+    }
+    named = error.reasons if isinstance(error, PoisonError) else {record_id: str(error) for record_id in records}
+    name = type(error.__cause__ or error).__name__
+    dead = {
+        record_id: Poison(records[record_id].offset, records[record_id].record, name, reason)
+        for record_id, reason in named.items()
+        if record_id in records
+    }
+    if not dead:
+        raise error
+    return [batch.condemn(dead) for batch in batches]
+
+
+def _runs(batch: PartitionBatch, before: int) -> Iterable[int]:
+    """How many records in a row are poison, after each record of the batch."""
+    poison = {item.offset for item in batch.poison}
+    run = before
+    for offset in sorted(poison | {item.offset for item in batch.received}):
+        run = run + 1 if offset in poison else 0
+        yield run
+
+
+def _longest_run(batch: PartitionBatch, before: int) -> int:
+    return max(_runs(batch, before), default=0) if batch.poison else 0
+
+
+def _trailing_run(batch: PartitionBatch, before: int) -> int:
+    if not batch.poison:
+        return 0 if batch.received else before
+    *_, last = _runs(batch, before)
+    return last
+
+
+def _raise_failure(task: asyncio.Task[None] | None) -> None:
+    if task and task.done() and not task.cancelled() and (error := task.exception()):
+        raise error
+
+
+async def _cancel(*tasks: asyncio.Task[None] | None) -> None:
+    """Cancel and wait, without hiding our own cancellation. Their failures were raised already or come too late."""
+    running = [task for task in tasks if task and not task.done()]
+    for task in running:
+        task.cancel()
+    if running:
+        await asyncio.wait(running)
+
+
+async def _unless(stop: asyncio.Event, starting: Coroutine[Any, Any, None]) -> bool:
+    """Wait for a start that may take long; False when asked to stop before it is done."""
+    start, stopped = asyncio.create_task(starting), asyncio.create_task(stop.wait())
+    await asyncio.wait({start, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if start.done():
+        await start
+        return True
+    start.cancel()
+    await asyncio.wait({start})
+    return False

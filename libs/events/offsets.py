@@ -1,0 +1,131 @@
+"""A sink in Postgres: results, dead letters and offsets in one transaction."""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+import asyncpg
+from aiokafka import TopicPartition
+
+from libs.events import dead_letter
+from libs.events.sequence import Range
+from libs.events.sink import Claim, Fenced, PartitionBatch
+
+Handler = Callable[[asyncpg.Connection, Sequence[PartitionBatch]], Awaitable[None]]
+"""Writes the results of batches inside the sink's transaction. Idempotence and offsets are the sink's business."""
+
+TRANSIENT = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+)
+"""Postgres is away, restarting, full, or asks to try again (classes 08, 40, 53, 57 and 55P03)."""
+
+
+class PostgresSink:
+    """Runs a handler in one transaction per write, which also advances `consumer_offset` by compare-and-set.
+
+    That statement is checkpoint, idempotence and fence at once: a worker whose epoch is no longer the stored one
+    writes nothing.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, group: str, handle: Handler, *, owner: str = "") -> None:
+        self.group = group
+        self._pool = pool
+        self._handle = handle
+        self._owner = owner
+
+    async def claim(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Claim]:
+        """Raise the epoch of these partitions; waits for a write of the previous owner that is under way."""
+        ordered = sorted(partitions)
+        async with self._pool.acquire() as connection:
+            rows = await connection.fetch(
+                """
+                INSERT INTO consumer_offset AS stored (group_name, topic, partition, epoch, owner, updated_at)
+                SELECT $1, topic, partition, 1, $4, now() FROM unnest($2::text[], $3::int[]) AS claimed(topic, partition)
+                ON CONFLICT (group_name, topic, partition)
+                DO UPDATE SET epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now()
+                RETURNING topic, partition, next_offset, epoch, anchor_event_id
+                """,
+                self.group,
+                [item.topic for item in ordered],
+                [item.partition for item in ordered],
+                self._owner,
+            )
+        return {
+            TopicPartition(row["topic"], row["partition"]): Claim(
+                row["next_offset"], row["epoch"], row["anchor_event_id"]
+            )
+            for row in rows
+        }
+
+    async def write(self, batches: Sequence[PartitionBatch]) -> None:
+        """As Sink.write."""
+        async with self._pool.acquire() as acquired, acquired.transaction():
+            connection = cast(asyncpg.Connection, acquired)
+            await _advance(connection, self.group, batches)
+            await dead_letter.bury(connection, self.group, batches)
+            await self._handle(connection, batches)
+
+    def is_transient(self, error: BaseException) -> bool:
+        """As Sink.is_transient."""
+        return isinstance(error, TRANSIENT)
+
+
+async def _advance(connection: asyncpg.Connection, group: str, batches: Sequence[PartitionBatch]) -> None:
+    """Move the offsets forward where the epoch is still ours. Raises Fenced for all others."""
+    ordered = sorted(batches, key=lambda batch: (batch.topic, batch.partition))
+    rows = await connection.fetch(
+        """
+        UPDATE consumer_offset AS stored
+           SET next_offset = written.next_offset, anchor_event_id = written.anchor, updated_at = now(),
+               max_event_time = greatest(stored.max_event_time, written.max_event_time)
+          FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::text[], $7::timestamptz[])
+               AS written(topic, partition, epoch, next_offset, anchor, max_event_time)
+         WHERE stored.group_name = $1 AND stored.topic = written.topic AND stored.partition = written.partition
+           AND stored.epoch = written.epoch
+        RETURNING stored.topic, stored.partition
+        """,
+        group,
+        [batch.topic for batch in ordered],
+        [batch.partition for batch in ordered],
+        [batch.epoch for batch in ordered],
+        [batch.next_offset for batch in ordered],
+        [batch.anchor for batch in ordered],
+        [latest_event_time(batch) for batch in ordered],
+    )
+    advanced = {TopicPartition(row["topic"], row["partition"]) for row in rows}
+    stale = {TopicPartition(batch.topic, batch.partition) for batch in batches} - advanced
+    if stale:
+        raise Fenced(stale)
+
+
+def latest_event_time(batch: PartitionBatch) -> datetime | None:
+    """The latest event time of a batch, None when it holds poison only."""
+    return max((item.event.timestamp for item in batch.received), default=None)
+
+
+async def positions(connection: asyncpg.Connection, group: str) -> list[asyncpg.Record]:
+    """Where a group stands, one row per topic and partition."""
+    return await connection.fetch(
+        """
+        SELECT group_name, topic, partition, next_offset, epoch, owner, updated_at, max_event_time
+          FROM consumer_offset WHERE group_name = $1 ORDER BY topic, partition
+        """,
+        group,
+    )
+
+
+def as_multirange(ranges: Iterable[Range]) -> list[asyncpg.Range[int]]:
+    """Missing sequences as an `int8multirange` parameter."""
+    return [asyncpg.Range(start, end) for start, end in ranges]
+
+
+def as_ranges(multirange: Iterable[Any]) -> tuple[Range, ...]:
+    """Missing sequences from an `int8multirange` column."""
+    return tuple((item.lower, item.upper) for item in multirange)
