@@ -1,0 +1,31 @@
+"""Settings of the pipeline service."""
+
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from libs.chassis.settings import ServiceSettings
+from libs.events.settings import KafkaSettings
+
+
+class Settings(ServiceSettings):
+    """Environment variables of every pipeline process."""
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="Read from KAFKA_*.")
+    redis_url: SecretStr = Field(description="Redis, where stock and metrics are cached.")
+    mongo_url: SecretStr = Field(description="MongoDB with the transaction history, read by the reconciliation only.")
+    lake_url: str = Field(description="Folder or s3:// address of the lake.")
+    metrics_clock: Literal["wall", "event"] = Field(
+        "wall", description="What today is: the UTC date, or the latest date among ledger events (replays of history)."
+    )
+    stream_flush_records: int = Field(20_000, ge=1, description="Most records in one write of the stream.")
+    stream_flush_seconds: float = Field(0.2, gt=0, description="Longest time that the stream collects, in seconds.")
+    metrics_interval_seconds: float = Field(
+        5.0, ge=0, description="Shortest time between two calculations of a stock item, in seconds."
+    )
+    metrics_catch_up_seconds: float = Field(
+        60.0, ge=0, description="Longest time between two recalculations of all items while the day keeps advancing."
+    )
+    metrics_batch_items: int = Field(2_000, ge=1, description="Most stock items in one transaction of the metrics.")
+    archive_flush_records: int = Field(50_000, ge=1, description="Most records in one commit of the lake.")
+    archive_flush_seconds: float = Field(60.0, gt=0, description="Longest time that the archive collects, in seconds.")

@@ -1,0 +1,146 @@
+"""The `stream` process: inventory events become positions and facts, in the transaction that advances the offsets."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+
+import asyncpg
+from prometheus_client import Counter
+
+from libs.chassis.database import open_pool
+from libs.events.consumer import Runner
+from libs.events.inventory import ExternalInventoryUpdate, InventoryUpdate, StockLevelChange
+from libs.events.offsets import PostgresSink, latest_event_time
+from libs.events.sink import PartitionBatch, PoisonError, RecordId
+from libs.events.topics import INVENTORY_EVENTS
+from services.pipeline import loads, stock_position
+from services.pipeline.loads import StockItem
+from services.pipeline.movement import daily_totals, hourly_totals
+from services.pipeline.settings import Settings
+from services.pipeline.stock_position import Applied
+
+GROUP = "pipeline-stream"
+MOST_AHEAD = timedelta(minutes=5)
+
+REPEATS = Counter("stockflow_stream_repeats_total", "Ledger entries that had been counted before.")
+LATE = Counter("stockflow_stream_late_total", "Ledger entries that filled a gap.")
+SEQUENCE_GAPS = Counter("stockflow_stream_sequence_gaps_total", "Gaps found in the sequences of stock items.")
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """The events of one write, sorted by what they change."""
+
+    entries: dict[StockItem, list[InventoryUpdate]] = field(default_factory=lambda: defaultdict(list))
+    changes: dict[StockItem, list[StockLevelChange]] = field(default_factory=lambda: defaultdict(list))
+    external: list[ExternalInventoryUpdate] = field(default_factory=list)
+
+    def items(self) -> list[StockItem]:
+        """The stock items of ours, sorted."""
+        return sorted(self.entries.keys() | self.changes.keys())
+
+
+async def run(stop: asyncio.Event, settings: Settings) -> None:
+    """Consume until asked to stop."""
+    pool = await open_pool(
+        settings.database_url.get_secret_value(),
+        size=2,
+        application_name="pipeline-stream",
+        statement_timeout_ms=60_000,
+        lock_timeout_ms=30_000,
+    )
+    try:
+        await runner(pool, settings).run(stop)
+    finally:
+        await pool.close()
+
+
+def runner(pool: asyncpg.Pool, settings: Settings) -> Runner:
+    """The consumer of inventory events."""
+    return Runner(
+        PostgresSink(pool, GROUP, handle),
+        topics=[INVENTORY_EVENTS],
+        kafka=settings.kafka,
+        flush_max_records=settings.stream_flush_records,
+        flush_max_age_seconds=settings.stream_flush_seconds,
+    )
+
+
+async def handle(connection: asyncpg.Connection, batches: Sequence[PartitionBatch]) -> None:
+    """Apply batches of inventory events, in the transaction of the caller.
+
+    Raises PoisonError for events that claim to come from the future.
+    """
+    refuse_future(batches, datetime.now(UTC))
+    flush = collect(batches)
+    if flush.external:
+        await loads.add_external(connection, flush.external)
+    if flush.entries or flush.changes:
+        positions = await loads.lock_positions(connection, flush.items())
+        applied = [
+            stock_position.apply(position, flush.entries.get(item, ()), flush.changes.get(item, ()))
+            for item, position in positions.items()
+        ]
+        await _write_positions(connection, applied, positions)
+        await _write_facts(connection, applied, flush)
+
+
+def refuse_future(batches: Iterable[PartitionBatch], now: datetime) -> None:
+    """Raise PoisonError naming every event stamped more than five minutes after `now`."""
+    limit = now + MOST_AHEAD
+    reasons = {
+        RecordId(batch.topic, batch.partition, received.offset): f"{received.event.timestamp} lies in the future"
+        for batch in batches
+        if (latest := latest_event_time(batch)) is not None and latest > limit
+        for received in batch.received
+        if received.event.timestamp > limit
+    }
+    if reasons:
+        raise PoisonError(reasons)
+
+
+def collect(batches: Iterable[PartitionBatch]) -> Flush:
+    """Sort events by what they change. Posted documents change nothing here: their lines come one by one."""
+    flush = Flush()
+    for received in chain.from_iterable(batch.received for batch in batches):
+        event = received.event
+        if isinstance(event, InventoryUpdate):
+            flush.entries[event.sku, event.warehouse_id].append(event)
+        elif isinstance(event, StockLevelChange):
+            flush.changes[event.sku, event.warehouse_id].append(event)
+        elif isinstance(event, ExternalInventoryUpdate):
+            flush.external.append(event)
+    return flush
+
+
+async def _write_positions(
+    connection: asyncpg.Connection,
+    applied: Sequence[Applied],
+    before: dict[StockItem, stock_position.StockPosition],
+) -> None:
+    await loads.write_positions(connection, applied)
+    moved = [
+        item.position
+        for item in applied
+        if item.position.seen.missing != before[item.position.sku, item.position.warehouse_id].seen.missing
+    ]
+    if moved:
+        await loads.write_missing(connection, moved)
+        await loads.record_gaps(connection, applied)
+
+
+async def _write_facts(connection: asyncpg.Connection, applied: Sequence[Applied], flush: Flush) -> None:
+    hourly = hourly_totals(chain.from_iterable(item.accepted for item in applied))
+    await loads.mark_dirty(connection, hourly, flush.changes)
+    if hourly:
+        await loads.add_hourly(connection, hourly)
+        await loads.add_daily(connection, daily_totals(hourly))
+        latest = max(total.last_event_at for total in hourly.values())
+        await loads.advance_clock(connection, latest.astimezone(UTC).date())
+    SEQUENCE_GAPS.inc(sum(len(item.gaps) for item in applied))
+    LATE.inc(sum(item.late for item in applied))
+    accepted = sum(len(item.accepted) for item in applied)
+    REPEATS.inc(sum(len(entries) for entries in flush.entries.values()) - accepted)
