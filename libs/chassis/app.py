@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import asyncpg
 import structlog
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
@@ -13,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Lifespan
 
 from libs.chassis import auth, docs, problems
-from libs.chassis.openapi import document_problems
+from libs.chassis.openapi import PROBLEM_SCHEMA, document_problems
 from libs.chassis.parameters import check_request
 from libs.chassis.problems import ConstraintMap, RefusalMap
 from libs.chassis.request import RequestMiddleware
@@ -29,10 +30,11 @@ Readiness = Callable[[FastAPI], Awaitable[dict[str, str]]]
 
 class _ServiceApp(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document, made once."""
-        if self.openapi_schema is None:
-            document_problems(super().openapi())
-        return super().openapi()
+        """The OpenAPI document with the problem answers of every operation."""
+        document = super().openapi()
+        if PROBLEM_SCHEMA not in document.get("components", {}).get("schemas", {}):
+            document_problems(document)
+        return document
 
 
 def create_app(
@@ -78,9 +80,7 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _add_operations_routes(
-    app: FastAPI, title: str, version: str, readiness: Readiness
-) -> None:
+def _add_operations_routes(app: FastAPI, title: str, version: str, readiness: Readiness) -> None:
     """Routes for supervisors and Prometheus; they are not part of the API document and need no key."""
 
     async def healthz(_request: Request) -> Response:
@@ -88,9 +88,7 @@ def _add_operations_routes(
 
     async def readyz(request: Request) -> Response:
         checks = await _readiness_checks(request.app, readiness)
-        ready = all(
-            state == "ok" or state.startswith("degraded") for state in checks.values()
-        )
+        ready = all(state == "ok" or state.startswith("degraded") for state in checks.values())
         return JSONResponse({"ready": ready, "checks": checks}, 200 if ready else 503)
 
     async def metrics(_request: Request) -> Response:
@@ -114,6 +112,6 @@ async def _readiness_checks(app: FastAPI, readiness: Readiness) -> dict[str, str
             return await readiness(app)
     except TimeoutError:
         return {"service": f"no answer within {READINESS_TIMEOUT_SECONDS} s"}
-    except Exception as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, problems.Problem) as error:
         log.warning("not_ready", error=str(error), error_class=type(error).__name__)
         return {"service": f"unavailable: {type(error).__name__}"}

@@ -67,9 +67,7 @@ class Principal:
 class ApiKey(BaseModel):
     """One entry of the keys file."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel, validate_by_name=True, frozen=True, extra="forbid"
-    )
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, frozen=True, extra="forbid")
 
     id: str = Field(pattern=r"^[0-9a-z]+$")
     name: str = Field(min_length=1)
@@ -120,9 +118,7 @@ class ApiKeys:
                 self._modified_ns = modified_ns
                 log.info("api_keys_reloaded", keys=len(self._by_id))
         except (OSError, ValidationError) as error:
-            log.error(
-                "api_keys_unreadable", path=str(self._path), error=type(error).__name__
-            )
+            log.error("api_keys_unreadable", path=str(self._path), error=type(error).__name__)
 
 
 Authenticator = Callable[[str | None], Principal]
@@ -140,9 +136,7 @@ def authenticator(settings: ServiceSettings) -> Authenticator:
 
     def authenticate(token: str | None) -> Principal:
         if token is None:
-            raise _unauthorized(
-                "Send an API key as Authorization: Bearer <key>.", "Bearer"
-            )
+            raise _unauthorized("Send an API key as Authorization: Bearer <key>.", "Bearer")
         principal = keys.principal(token)
         if principal is None:
             raise _unauthorized(
@@ -154,9 +148,7 @@ def authenticator(settings: ServiceSettings) -> Authenticator:
     return authenticate
 
 
-_BEARER = HTTPBearer(
-    scheme_name="bearer", description="API key `sfk_<id>_<secret>`.", auto_error=False
-)
+_BEARER = HTTPBearer(scheme_name="bearer", description="API key `sfk_<id>_<secret>`.", auto_error=False)
 
 
 @lru_cache
@@ -165,9 +157,7 @@ def require(scope: str) -> Callable[..., Awaitable[Principal]]:
 
     async def principal_with_scope(
         request: Request,
-        credentials: Annotated[
-            HTTPAuthorizationCredentials | None, Security(_BEARER, scopes=[scope])
-        ],
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER, scopes=[scope])],
     ) -> Principal:
         authenticate: Authenticator = request.app.state.authenticate
         principal = authenticate(credentials.credentials if credentials else None)
@@ -176,9 +166,7 @@ def require(scope: str) -> Callable[..., Awaitable[Principal]]:
                 403,
                 "insufficient-scope",
                 f"This needs the scope {scope}.",
-                headers={
-                    "WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'
-                },
+                headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
             )
         return principal
 
@@ -223,21 +211,15 @@ def _unauthorized(detail: str, challenge: str) -> Problem:
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m libs.chassis.auth", description="Make API keys."
-    )
+    parser = argparse.ArgumentParser(prog="python -m libs.chassis.auth", description="Make API keys.")
     commands = parser.add_subparsers(required=True)
-    new = commands.add_parser(
-        "new", help="print a new key and its entry for the keys file"
-    )
+    new = commands.add_parser("new", help="print a new key and its entry for the keys file")
     new.add_argument(
         "--name",
         required=True,
         help="who uses the key; recorded as the actor of what it does",
     )
-    new.add_argument(
-        "--scope", action="append", required=True, help="repeat for several; * = all"
-    )
+    new.add_argument("--scope", action="append", required=True, help="repeat for several; * = all")
     new.add_argument(
         "--warehouse",
         action="append",
@@ -249,9 +231,7 @@ def _main() -> None:
         help="instant such as 2027-01-01T00:00:00Z",
     )
     arguments = parser.parse_args()
-    token, key = new_key(
-        arguments.name, arguments.scope, arguments.warehouse, arguments.expires_at
-    )
+    token, key = new_key(arguments.name, arguments.scope, arguments.warehouse, arguments.expires_at)
     print(token)
     print(json.dumps(file_entry(key), indent=2))
 

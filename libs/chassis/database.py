@@ -71,17 +71,13 @@ async def readiness(app: FastAPI) -> dict[str, str]:
     return {"database": "ok"}
 
 
-async def fetch_all(
-    connection: Connection, statement: ClauseElement
-) -> list[asyncpg.Record]:
+async def fetch_all(connection: Connection, statement: ClauseElement) -> list[asyncpg.Record]:
     """The rows of a SQLAlchemy Core statement, values as asyncpg reads them (enums are their text)."""
     sql, arguments = _compile(statement)
     return await connection.fetch(sql, *arguments)
 
 
-async def fetch_one(
-    connection: Connection, statement: ClauseElement
-) -> asyncpg.Record | None:
+async def fetch_one(connection: Connection, statement: ClauseElement) -> asyncpg.Record | None:
     """The first row of a SQLAlchemy Core statement, or None."""
     sql, arguments = _compile(statement)
     return await connection.fetchrow(sql, *arguments)
@@ -93,9 +89,7 @@ async def retrying(attempt: Callable[[], Awaitable[T]], *, attempts: int = 5) ->
     `attempt` opens its own transaction, because the failed one cannot be continued.
     """
     async for trial in AsyncRetrying(
-        retry=retry_if_exception_type(
-            (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
-        ),
+        retry=retry_if_exception_type((asyncpg.SerializationError, asyncpg.DeadlockDetectedError)),
         stop=stop_after_attempt(attempts),
         wait=wait_random_exponential(multiplier=0.02, max=1),
         reraise=True,
@@ -111,9 +105,9 @@ async def acquired(pool: Pool) -> AsyncIterator[Connection]:
     try:
         connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
     except TimeoutError as error:
-        raise unavailable(
-            "database-busy", "No database connection became free in time. Try again."
-        ) from error
+        raise unavailable("database-busy", "No database connection became free in time. Try again.") from error
+    except OSError as error:
+        raise unavailable("database-unavailable", "The database does not answer now. Try again.") from error
     try:
         # The pool's proxy forwards every method of the connection.
         yield cast(Connection, connection)
@@ -159,14 +153,10 @@ def _compile(statement: ClauseElement) -> tuple[str, list[Any]]:
     """The statement as Postgres text with $1 parameters, IN lists expanded, and its arguments in order."""
     compiled = cast(
         SQLCompiler,
-        statement.compile(
-            dialect=_DIALECT, compile_kwargs={"render_postcompile": True}
-        ),
+        statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True}),
     )
     values = compiled.params
-    return str(compiled), [
-        _bound(compiled, name, values[name]) for name in compiled.positiontup or ()
-    ]
+    return str(compiled), [_bound(compiled, name, values[name]) for name in compiled.positiontup or ()]
 
 
 def _bound(compiled: SQLCompiler, name: str, value: Any) -> Any:

@@ -13,9 +13,7 @@ def etag(revision: int) -> str:
 
 
 def _if_match(
-    if_match: Annotated[
-        str | None, Header(description="ETag of the version being edited, or *.")
-    ] = None,
+    if_match: Annotated[str | None, Header(description="ETag of the version being edited, or *.")] = None,
 ) -> str:
     if if_match is None:
         raise Problem(

@@ -49,9 +49,7 @@ def _renderers(log_format: LogFormat) -> list[Processor]:
 
 
 def _with_process(process: str) -> Processor:
-    def add_process(
-        _logger: WrappedLogger, _method: str, event: EventDict
-    ) -> EventDict:
+    def add_process(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         event.setdefault("process", process)
         return event
 
@@ -64,8 +62,4 @@ def _single_line(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 
 def _escape(value: Any) -> Any:
-    return (
-        value.replace("\r", "\\r").replace("\n", "\\n")
-        if isinstance(value, str)
-        else value
-    )
+    return value.replace("\r", "\\r").replace("\n", "\\n") if isinstance(value, str) else value

@@ -37,9 +37,7 @@ class ApiModel(BaseModel):
     )
 
     @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = handler(source)
         # FastAPI validates a body with a type adapter of its own around the finished class. Only there are bytes
         # accepted: a wrapper around fields would call Python once per line of a document.
@@ -52,9 +50,7 @@ class ApiModel(BaseModel):
         if not isinstance(value, bytes):
             return validate(value)
         body = cls.model_validate_json(value, by_alias=True, by_name=False)
-        if _SUSPECT.search(value) and (
-            unstorable := list(_unstorable(json.loads(value), ()))
-        ):
+        if _SUSPECT.search(value) and (unstorable := list(_unstorable(json.loads(value), ()))):
             raise ValidationError.from_exception_data(cls.__name__, unstorable)
         return body
 
@@ -68,18 +64,10 @@ def _unstorable(value: Any, loc: tuple[str | int, ...]) -> Iterator[InitErrorDet
             for index, item in enumerate(value):
                 yield from _unstorable(item, (*loc, index))
         case str() if "\x00" in value:
-            yield _refusal(
-                "nul_character", "Text must not contain NUL characters", loc, value
-            )
+            yield _refusal("nul_character", "Text must not contain NUL characters", loc, value)
         case int() if not INT64_MIN <= value <= INT64_MAX:
-            yield _refusal(
-                "int_out_of_range", "Integers must fit in 64 bits", loc, value
-            )
+            yield _refusal("int_out_of_range", "Integers must fit in 64 bits", loc, value)
 
 
-def _refusal(
-    kind: LiteralString, message: LiteralString, loc: tuple[str | int, ...], value: Any
-) -> InitErrorDetails:
-    return InitErrorDetails(
-        type=PydanticCustomError(kind, message), loc=loc, input=value
-    )
+def _refusal(kind: LiteralString, message: LiteralString, loc: tuple[str | int, ...], value: Any) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError(kind, message), loc=loc, input=value)

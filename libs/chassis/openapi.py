@@ -5,7 +5,7 @@ from typing import Any
 
 from libs.chassis.problems import MEDIA_TYPE, ProblemBody
 
-_SCHEMA = "#/components/schemas/Problem"
+PROBLEM_SCHEMA = "Problem"
 _ALWAYS = {
     400: "Malformed request, or a query parameter that does not exist",
     422: "Understood, but refused: see errors",
@@ -25,11 +25,9 @@ def document_problems(document: dict[str, Any]) -> None:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    schema = ProblemBody.model_json_schema(
-        mode="serialization", ref_template="#/components/schemas/{model}"
-    )
+    schema = ProblemBody.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
     schemas.update(schema.pop("$defs"))
-    schemas["Problem"] = schema | {"title": "Problem"}
+    schemas[PROBLEM_SCHEMA] = schema | {"title": PROBLEM_SCHEMA}
     for operation in _operations(document):
         _document_problems_of(operation)
         _document_scopes_of(operation)
@@ -53,21 +51,14 @@ def _document_problems_of(operation: dict[str, Any]) -> None:
         stated = responses.get(str(status), {}).get("description", "Validation Error")
         responses[str(status)] = {
             "description": description if stated == "Validation Error" else stated,
-            "content": {MEDIA_TYPE: {"schema": {"$ref": _SCHEMA}}},
+            "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{PROBLEM_SCHEMA}"}}},
         }
 
 
 def _document_scopes_of(operation: dict[str, Any]) -> None:
     scopes = sorted(
-        {
-            scope
-            for option in operation.get("security", ())
-            for needed in option.values()
-            for scope in needed
-        }
+        {scope for option in operation.get("security", ()) for needed in option.values() for scope in needed}
     )
     if scopes:
         text = "Needs the scope " + " and ".join(f"`{scope}`" for scope in scopes) + "."
-        operation["description"] = "\n\n".join(
-            filter(None, [operation.get("description"), text])
-        )
+        operation["description"] = "\n\n".join(filter(None, [operation.get("description"), text]))

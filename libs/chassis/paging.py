@@ -54,14 +54,8 @@ class PageRequest:
         shown = rows[: self.limit]
         cursor = None
         if len(rows) > self.limit:
-            cursor = encode_cursor(
-                _list_name(self.request), [shown[-1][name] for name in key]
-            )
-            query = [
-                (name, value)
-                for name, value in self.request.query_params.multi_items()
-                if name != "cursor"
-            ]
+            cursor = encode_cursor(_list_name(self.request), [shown[-1][name] for name in key])
+            query = [(name, value) for name, value in self.request.query_params.multi_items() if name != "cursor"]
             url = f"{self.request.url.path}?{urlencode([*query, ('cursor', cursor)])}"
             self.response.headers["Link"] = f'<{url}>; rel="next"'
         return Page(items=[of(row) for row in shown], next_cursor=cursor)
@@ -70,12 +64,8 @@ class PageRequest:
 async def _page_request(
     request: Request,
     response: Response,
-    limit: Annotated[
-        int, Query(ge=1, le=MAX_LIMIT, description="Most items of one page.")
-    ] = DEFAULT_LIMIT,
-    cursor: Annotated[
-        str | None, Query(description="nextCursor of the page before.")
-    ] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Most items of one page.")] = DEFAULT_LIMIT,
+    cursor: Annotated[str | None, Query(description="nextCursor of the page before.")] = None,
 ) -> PageRequest:
     after = None if cursor is None else decode_cursor(_list_name(request), cursor)
     return PageRequest(limit, after, request, response)
@@ -85,9 +75,7 @@ Paging = Annotated[PageRequest, Depends(_page_request)]
 """The `limit` and `cursor` of a list; 400 `invalid-cursor` for a cursor that this list did not give."""
 
 
-def keyset(
-    statement: Select[Any], columns: Sequence[ColumnElement[Any]], paging: PageRequest
-) -> Select[Any]:
+def keyset(statement: Select[Any], columns: Sequence[ColumnElement[Any]], paging: PageRequest) -> Select[Any]:
     """The statement ordered by `columns` and cut to the asked page, plus one row that tells whether another follows.
 
     The columns are together unique and never null; `column.desc()` sorts downwards.
@@ -148,9 +136,7 @@ def _from_json(value: Any) -> KeyValue:
             raise ValueError("not a sort key")
 
 
-def _check_types(
-    columns: Sequence[ColumnElement[Any]], after: tuple[KeyValue, ...]
-) -> None:
+def _check_types(columns: Sequence[ColumnElement[Any]], after: tuple[KeyValue, ...]) -> None:
     if len(columns) != len(after):
         raise _invalid_cursor()
     for column, value in zip(columns, after, strict=True):
@@ -158,9 +144,7 @@ def _check_types(
             raise _invalid_cursor()
 
 
-def _beyond(
-    columns: Sequence[ColumnElement[Any]], after: tuple[KeyValue, ...]
-) -> ColumnElement[bool]:
+def _beyond(columns: Sequence[ColumnElement[Any]], after: tuple[KeyValue, ...]) -> ColumnElement[bool]:
     """Rows after the key. One direction is a row comparison, which an index answers; mixed ones are spelled out."""
     plain = [_plain(column) for column in columns]
     downwards = [_is_descending(column) for column in columns]
@@ -171,9 +155,7 @@ def _beyond(
         *(
             and_(
                 *(plain[earlier] == after[earlier] for earlier in range(index)),
-                plain[index] < after[index]
-                if downwards[index]
-                else plain[index] > after[index],
+                plain[index] < after[index] if downwards[index] else plain[index] > after[index],
             )
             for index in range(len(plain))
         )

@@ -35,10 +35,7 @@ async def check_request(request: Request) -> None:
 def _check_media_type(request: Request, route: APIRoute) -> None:
     if not _takes_json(route) or request.scope["is_json"]:
         return
-    if (
-        request.headers.get("content-length", "0") != "0"
-        or "transfer-encoding" in request.headers
-    ):
+    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
         sent = request.headers.get("content-type", "no media type")
         raise Problem(
             415,
@@ -48,17 +45,12 @@ def _check_media_type(request: Request, route: APIRoute) -> None:
 
 
 def _takes_json(route: APIRoute) -> bool:
-    return route.body_field is not None and not isinstance(
-        route.body_field.field_info, params.Form
-    )
+    return route.body_field is not None and not isinstance(route.body_field.field_info, params.Form)
 
 
 def _check_query(request: Request, route: APIRoute) -> None:
     if unknown := sorted(set(request.query_params) - _query_parameters(route)):
-        errors = [
-            {"parameter": name, "detail": "There is no such query parameter"}
-            for name in unknown
-        ]
+        errors = [{"parameter": name, "detail": "There is no such query parameter"} for name in unknown]
         raise Problem(
             400,
             "unknown-parameter",
@@ -73,10 +65,6 @@ def _query_parameters(route: APIRoute) -> frozenset[str]:
     if known is None:
         fields = get_flat_params(route.dependant)
         elsewhere = (params.Path, params.Header, params.Cookie)
-        known = frozenset(
-            field.alias
-            for field in fields
-            if not isinstance(field.field_info, elsewhere)
-        )
+        known = frozenset(field.alias for field in fields if not isinstance(field.field_info, elsewhere))
         _known_parameters[id(route)] = known
     return known

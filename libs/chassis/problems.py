@@ -49,12 +49,8 @@ class ProblemError(BaseModel):
     """One thing that is wrong with the request."""
 
     detail: str
-    pointer: str | None = Field(
-        default=None, description="JSON Pointer into the request body."
-    )
-    parameter: str | None = Field(
-        default=None, description="Name of the path or query parameter or header."
-    )
+    pointer: str | None = Field(default=None, description="JSON Pointer into the request body.")
+    parameter: str | None = Field(default=None, description="Name of the path or query parameter or header.")
 
 
 class ProblemBody(BaseModel):
@@ -64,16 +60,12 @@ class ProblemBody(BaseModel):
     title: str = Field(description="The reason phrase of the status.")
     status: int
     detail: str = Field(description="What happened, with the numbers.")
-    code: str = Field(
-        description="Stable name for programs, such as validation-failed."
-    )
+    code: str = Field(description="Stable name for programs, such as validation-failed.")
     trace_id: str = Field(
         serialization_alias="traceId",
         description="The request's id, as in X-Request-ID and the logs.",
     )
-    errors: list[ProblemError] = Field(
-        description="Every fault that was found, when there are several."
-    )
+    errors: list[ProblemError] = Field(description="Every fault that was found, when there are several.")
 
 
 def problem_response(request: Request, problem: Problem) -> Response:
@@ -95,9 +87,7 @@ def install(app: FastAPI, refusals: RefusalMap, constraints: ConstraintMap) -> N
     """Answer each foreseen exception with its problem. The request middleware answers the others with 500."""
 
     async def on_refusal(request: Request, error: Exception) -> Response:
-        status, code = next(
-            refusals[kind] for kind in type(error).__mro__ if kind in refusals
-        )
+        status, code = next(refusals[kind] for kind in type(error).__mro__ if kind in refusals)
         return problem_response(request, _refusal_problem(error, status, code))
 
     async def on_constraint(request: Request, error: Exception) -> Response:
@@ -114,6 +104,12 @@ def install(app: FastAPI, refusals: RefusalMap, constraints: ConstraintMap) -> N
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(asyncpg.DataError, _on_data_error)
+    for lost in (
+        asyncpg.PostgresConnectionError,
+        asyncpg.OperatorInterventionError,
+        asyncpg.InsufficientResourcesError,
+    ):
+        app.add_exception_handler(lost, _on_database_lost)
     for busy in (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError):
         app.add_exception_handler(busy, _on_lock_timeout)
     for conflict in (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
@@ -139,9 +135,7 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 async def _on_lock_timeout(request: Request, _error: Exception) -> Response:
     return problem_response(
         request,
-        unavailable(
-            "lock-timeout", "Others hold the rows; nothing was changed. Try again."
-        ),
+        unavailable("lock-timeout", "Others hold the rows; nothing was changed. Try again."),
     )
 
 
@@ -152,6 +146,13 @@ async def _on_conflict(request: Request, _error: Exception) -> Response:
             "transaction-conflict",
             "A concurrent change won; nothing was changed. Try again.",
         ),
+    )
+
+
+async def _on_database_lost(request: Request, error: Exception) -> Response:
+    log.warning("database_lost", error=str(error), error_class=type(error).__name__)
+    return problem_response(
+        request, unavailable("database-unavailable", "The database does not answer now. Try again.")
     )
 
 
@@ -205,17 +206,13 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
             reason = fault["ctx"]["error"]
             return problem_response(
                 request,
-                Problem(
-                    400, "malformed-json", f"The body is not valid JSON: {reason}."
-                ),
+                Problem(400, "malformed-json", f"The body is not valid JSON: {reason}."),
             )
     document = json.loads(error.body) if isinstance(error.body, bytes) else error.body
     errors = [_error_entry(fault, document) for fault in faults]
     first = errors[0]
     where = first.get("pointer") or first.get("parameter") or "the body"
-    detail = f"{where}: {first['detail']}" + (
-        f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    )
+    detail = f"{where}: {first['detail']}" + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
     return problem_response(request, Problem(422, "validation-failed", detail, errors))
 
 
@@ -228,22 +225,15 @@ def _error_entry(fault: Mapping[str, Any], document: Any) -> dict[str, str]:
 
 def _pointer(loc: Sequence[str | int], document: Any) -> str:
     """The RFC 6901 pointer to a fault. pydantic's path also names the union members that it tried; those are left out."""
-    return "".join(
-        "/" + str(step).replace("~", "~0").replace("/", "~1")
-        for step in _steps(loc, document)
-    )
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in _steps(loc, document))
 
 
 def _steps(loc: Sequence[str | int], document: Any) -> Iterator[str | int]:
     for position, step in enumerate(loc):
-        if (
-            isinstance(document, dict)
-            and step in document
-            or isinstance(document, list)
-            and isinstance(step, int)
-            and step < len(document)
-        ):
+        try:
             document = document[step]
-        elif position < len(loc) - 1 or not isinstance(document, dict):
-            continue
+        except (KeyError, IndexError, TypeError):
+            is_missing_field = position == len(loc) - 1 and isinstance(document, dict)
+            if not is_missing_field:
+                continue
         yield step

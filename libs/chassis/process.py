@@ -36,9 +36,7 @@ Health = Callable[[], str | None]
 log = structlog.get_logger(__name__)
 
 
-def run(
-    main: Main, *, settings: ServiceSettings, name: str, health: Health | None = None
-) -> NoReturn:
+def run(main: Main, *, settings: ServiceSettings, name: str, health: Health | None = None) -> NoReturn:
     """Run a worker until it returns or a signal stops it, with /healthz and /metrics on the ops port.
 
     Exit code 0 after a clean end, 1 if `main` raised or did not end in time. A second signal kills at once.
@@ -95,11 +93,7 @@ async def _supervise(main: Main, settings: ServiceSettings, health: Health) -> i
     _stop_on_signal(stop)
     try:
         listener = socket.create_server((settings.host, settings.ops_port))
-        ops_server = _OpsServer(
-            uvicorn.Config(
-                _ops_app(health), log_config=None, access_log=False, ws="none"
-            )
-        )
+        ops_server = _OpsServer(uvicorn.Config(_ops_app(health), log_config=None, access_log=False, ws="none"))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(ops_server.serve([listener]))
             log.info("started", ops_port=listener.getsockname()[1])
@@ -127,9 +121,7 @@ async def _run_until_stopped(main: Main, stop: asyncio.Event) -> None:
     if not work.done():
         work.cancel()
         await asyncio.wait({work}, timeout=CANCEL_SECONDS)
-        raise TimeoutError(
-            f"the work did not end within {GRACE_SECONDS} s of the stop signal"
-        )
+        raise TimeoutError(f"the work did not end within {GRACE_SECONDS} s of the stop signal")
     work.result()
 
 

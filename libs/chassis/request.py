@@ -51,9 +51,7 @@ class RequestMiddleware:
             exchange.refuse_announced_size()
             await self.app(scope, exchange.receive, exchange.send)
         except Problem as problem:
-            await problem_response(Request(scope), problem)(
-                scope, exchange.receive, exchange.send
-            )
+            await problem_response(Request(scope), problem)(scope, exchange.receive, exchange.send)
         except Exception:
             log.exception("request_failed", method=scope["method"], path=scope["path"])
             if exchange.status is not None:
@@ -63,9 +61,7 @@ class RequestMiddleware:
                 "internal-error",
                 "Something went wrong on our side; it has been logged.",
             )
-            await problem_response(Request(scope), bug)(
-                scope, exchange.receive, exchange.send
-            )
+            await problem_response(Request(scope), bug)(scope, exchange.receive, exchange.send)
 
 
 class _Exchange:
@@ -80,9 +76,7 @@ class _Exchange:
         self._started_at = time.perf_counter()
         headers = dict(scope["headers"])
         self._announced_bytes = int(headers.get(b"content-length", b"0"))
-        self.request_id = _valid_or_new(
-            headers.get(b"x-request-id", b"").decode("latin-1")
-        )
+        self.request_id = _valid_or_new(headers.get(b"x-request-id", b"").decode("latin-1"))
         scope["request_id"] = self.request_id
         _leave_json_to_the_models(scope, headers)
 
@@ -132,12 +126,8 @@ def _leave_json_to_the_models(scope: Scope, headers: Mapping[bytes, bytes]) -> N
     """
     scope["is_json"] = _JSON.fullmatch(headers.get(b"content-type", b"")) is not None
     if scope["is_json"]:
-        scope["headers"] = [
-            header for header in scope["headers"] if header[0] != b"content-type"
-        ]
+        scope["headers"] = [header for header in scope["headers"] if header[0] != b"content-type"]
 
 
 def _too_large() -> Problem:
-    return Problem(
-        413, "content-too-large", f"A body may hold at most {MAX_BODY_BYTES} bytes."
-    )
+    return Problem(413, "content-too-large", f"A body may hold at most {MAX_BODY_BYTES} bytes.")

@@ -17,15 +17,9 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    database_url: SecretStr = Field(
-        description="Postgres DSN of the service's own role."
-    )
-    database_pool_size: int = Field(
-        default=10, ge=1, le=200, description="Most connections that one process opens."
-    )
-    host: str = Field(
-        default="127.0.0.1", description="Address that the HTTP servers listen on."
-    )
+    database_url: SecretStr = Field(description="Postgres DSN of the service's own role.")
+    database_pool_size: int = Field(default=10, ge=1, le=200, description="Most connections that one process opens.")
+    host: str = Field(default="127.0.0.1", description="Address that the HTTP servers listen on.")
     port: int = Field(
         default=8000,
         ge=0,
@@ -38,27 +32,19 @@ class ServiceSettings(BaseSettings):
         le=65535,
         description="Port of /healthz and /metrics of a worker process; 0 takes any free one.",
     )
-    log_format: LogFormat = Field(
-        default="console", description="json in containers, console for people."
-    )
-    log_level: LogLevel = Field(
-        default="info", description="Least severe level that is written."
-    )
+    log_format: LogFormat = Field(default="console", description="json in containers, console for people.")
+    log_level: LogLevel = Field(default="info", description="Least severe level that is written.")
     auth_mode: AuthMode = Field(
         default="api-key",
         description="off is refused unless host is a loopback address.",
     )
-    api_keys_file: Path | None = Field(
-        default=None, description="JSON list of API keys; read again when it changes."
-    )
+    api_keys_file: Path | None = Field(default=None, description="JSON list of API keys; read again when it changes.")
     version: str = Field(default="0.1.0", description="Release that /version reports.")
 
     @model_validator(mode="after")
     def _no_open_api_on_the_network(self) -> Self:
         if self.auth_mode == "off" and not _is_loopback(self.host):
-            raise ValueError(
-                f"AUTH_MODE=off is refused on {self.host}: only loopback addresses may go without auth"
-            )
+            raise ValueError(f"AUTH_MODE=off is refused on {self.host}: only loopback addresses may go without auth")
         return self
 
 
