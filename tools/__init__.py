@@ -1,0 +1,1 @@
+"""Programs that use the running services like any client: replay, simulator, demo."""

@@ -1,0 +1,1 @@
+"""Replays a file of sales as stock transactions through the REST API."""
