@@ -1,0 +1,70 @@
+"""Every Stockflow process that the local stack runs, and the environment that each gets."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from deploy.local.ports import LOOPBACK
+from deploy.local.supervisor import NotReady, Program
+
+ROOT: Final = Path(__file__).parent.parent.parent
+SERVICE_PORTS: Final = {"inventory": 8001, "reorder": 8002, "analytics": 8003, "pipeline": 8004}
+"""The port of each service's REST API, where it is free."""
+API: Final = "api"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process of a service: `python -m services.<service> <job>`."""
+
+    service: str
+    job: str
+
+    @property
+    def name(self) -> str:
+        """What the process is called in the supervisor and in its log file: "pipeline-stream"."""
+        return f"{self.service}-{self.job}"
+
+
+PROCESSES: Final = tuple(
+    Process(service, job)
+    for service, jobs in {
+        "inventory": (API, "relay"),
+        "reorder": (API, "consume", "relay"),
+        "pipeline": (API, "stream", "metrics", "archive", "relay"),
+        "analytics": (API, "consume"),
+    }.items()
+    for job in jobs
+)
+
+
+def program(process: Process, port: int, environment: Mapping[str, str], logs: Path) -> Program:
+    """How to run a process: `port` is where its API listens, or a worker's ops server."""
+    is_api = process.job == API
+    return Program(
+        name=process.name,
+        argv=(sys.executable, "-m", f"services.{process.service}", process.job),
+        log=logs / f"{process.name}.log",
+        ready=answers(port, "/readyz" if is_api else "/healthz"),
+        env={**environment, "HOST": LOOPBACK, "PORT" if is_api else "OPS_PORT": str(port), "PYTHONUNBUFFERED": "1"},
+        directory=ROOT,
+    )
+
+
+def answers(port: int, path: str) -> Callable[[], Awaitable[None]]:
+    """A readiness check: GET path is answered with 200."""
+
+    async def ready() -> None:
+        reader, writer = await asyncio.open_connection(LOOPBACK, port)
+        try:
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: {LOOPBACK}\r\nConnection: close\r\n\r\n".encode())
+            status_line = await reader.readline()
+        finally:
+            writer.close()
+        if b" 200 " not in status_line:
+            raise NotReady(f"{path} answered {status_line.decode().strip()!r}")
+
+    return ready
