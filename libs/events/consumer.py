@@ -90,7 +90,9 @@ class _Lease:
     last: ConsumerRecord | None = None
     dead_in_a_row: int = 0
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """Offsets that were polled and not handed to the sink yet."""
         return self.next_offset - self.taken_offset
 
     def add(self, group: str, records: Sequence[ConsumerRecord]) -> None:
@@ -220,7 +222,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         return () if self._waiting() >= 2 * self._flush_max_records else tuple(self._leases)
 
     def _waiting(self) -> int:
-        return sum(len(lease) for lease in self._leases.values())
+        return sum(lease.waiting for lease in self._leases.values())
 
     def _poll_timeout_ms(self) -> int:
         if self._waiting_since is None:
@@ -251,7 +253,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _write_waiting(self) -> None:
         self._waiting_since = None
-        await self._write([lease.take(partition) for partition, lease in self._leases.items() if len(lease)])
+        await self._write([lease.take(partition) for partition, lease in self._leases.items() if lease.waiting])
 
     async def _write(self, batches: Sequence[PartitionBatch]) -> None:
         """Write until every record counts, is a dead letter, or belongs to somebody else."""
@@ -269,7 +271,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             except Exception as error:  # noqa: BLE001 - what is not transient is narrowed down to one record and buried
                 if self._sink.is_transient(error):
                     await self._back_off(tries, error)
-                elif sum(map(len, batches)) > 1:
+                elif sum(batch.size for batch in batches) > 1:
                     log.warning("consumer.bisecting", group=self._sink.group, error=repr(error))
                     for part in _parts(batches):
                         await self._write([part])
@@ -322,7 +324,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
     def _written(self, batches: Sequence[PartitionBatch]) -> None:
         self._progressed_at = time.monotonic()
         group = self._sink.group
-        BATCH_RECORDS.labels(group).observe(sum(map(len, batches)))
+        BATCH_RECORDS.labels(group).observe(sum(batch.size for batch in batches))
         for batch in batches:
             partition = TopicPartition(batch.topic, batch.partition)
             self._to_commit[partition] = batch.next_offset

@@ -14,7 +14,7 @@ class KafkaSettings(BaseSettings):
     bootstrap_servers: str = Field(description="Comma-separated host:port list of brokers.")
     topic_prefix: str = Field("", description="Put before every topic and group name, for a shared cluster.")
     partitions: int = Field(12, ge=1, description="Partitions of a topic that is created.")
-    replication_factor: int = Field(-1, description="Of a topic that is created; -1 takes the broker's default.")
+    replication_factor: int = Field(1, ge=1, description="Of a topic that is created; 3 in production.")
     compression: Literal["none", "gzip", "lz4", "zstd"] = Field("lz4", description="Of the batches that are sent.")
     linger_ms: int = Field(10, ge=0, description="How long the producer waits for a batch to fill, in milliseconds.")
     max_batch_bytes: int = Field(131_072, description="Upper bound of a producer batch for one partition, in bytes.")

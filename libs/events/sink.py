@@ -40,7 +40,9 @@ class PartitionBatch:
     next_offset: int
     anchor: str | None
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
+        """Records in the batch, skipped ones left out."""
         return len(self.received) + len(self.poison)
 
     def split(self) -> "tuple[PartitionBatch, PartitionBatch]":
