@@ -48,7 +48,8 @@ def create_consumer_offset(role: str) -> None:
             max_event_time timestamptz,
             PRIMARY KEY (group_name, topic, partition)
         ) WITH (fillfactor = 50);
-        COMMENT ON COLUMN consumer_offset.next_offset IS 'The first offset that is not applied yet; NULL until the group has written for this partition.';
+        COMMENT ON COLUMN consumer_offset.next_offset IS
+            'The first offset that is not applied yet; NULL until the group has written for this partition.';
         COMMENT ON COLUMN consumer_offset.anchor_event_id IS
             'eventId of the record before next_offset: another one there means that the topic was recreated.';
         COMMENT ON COLUMN consumer_offset.epoch IS 'Rises with every claim; a write with an older one is refused.';

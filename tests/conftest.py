@@ -67,7 +67,8 @@ async def mongo_url(servers: Servers) -> AsyncIterator[str]:
     """A MongoDB database of the module's own."""
     name = f"test_{next(_numbers)}"
     yield f"{servers.mongo_url}/{name}"
-    async with AsyncMongoClient(servers.mongo_url) as client:
+    client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(servers.mongo_url)
+    async with client:
         await client.drop_database(name)
 
 

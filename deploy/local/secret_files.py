@@ -17,7 +17,7 @@ def write_secret(path: Path, text: str) -> None:
 
 
 def passwords(path: Path, names: Iterable[str]) -> dict[str, str]:
-    """A random password per name: the ones kept in this file, and new ones, kept from now on, for names that it lacks."""
+    """A random password per name: those kept in this file, and new ones, kept from now on, for the others."""
     kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     every = {**{name: secrets.token_urlsafe(24) for name in names}, **kept}
     if every != kept:

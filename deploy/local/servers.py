@@ -235,9 +235,13 @@ async def _ensure_account(name: str) -> None:
 async def _run(*argv: str | Path, user: str | None = None) -> None:
     """Run a program to its end. Raises RuntimeError with its output unless it succeeds."""
     # With the account's own group: the group of root is kept out of folders that others may pass through.
-    account = {} if user is None else {"user": user, "group": user, "extra_groups": []}
     process = await asyncio.create_subprocess_exec(
-        *argv, **account, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *argv,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await process.communicate()
     if process.returncode != 0:

@@ -156,7 +156,9 @@ class Stack:
 
     def _name_addresses(self) -> None:
         self.env = {
-            **{f"{service.upper()}_URL": f"http://{LOOPBACK}:{port}" for service, port in self._service_ports().items()},
+            **{
+                f"{service.upper()}_URL": f"http://{LOOPBACK}:{port}" for service, port in self._service_ports().items()
+            },
             "API_KEY": self._admin_key(),
             "API_KEYS_FILE": str(self.directory / "api-keys.json"),
             "DATABASE_URL": self._servers.postgres_url(DATABASE),

@@ -41,6 +41,7 @@ async def test_topics_of_a_module_exist(kafka: KafkaSettings) -> None:
 
 
 async def test_caches_and_documents_of_a_module_begin_empty(redis_url: str, mongo_url: str) -> None:
-    async with redis.from_url(redis_url) as cache, AsyncMongoClient(mongo_url) as documents:
+    documents: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(mongo_url)
+    async with redis.from_url(redis_url) as cache, documents:
         assert await cache.dbsize() == 0
         assert await documents.get_default_database().list_collection_names() == []

@@ -1,0 +1,60 @@
+# `make` alone lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down status test check format lock migrate clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+RUN := .venv/bin/python
+SETUP := .venv/stamp
+PORTS ?= default
+SERVICES := inventory reorder pipeline analytics migrations
+
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(SETUP)  ## Create .venv from the hash-pinned locks (nothing to do while they are unchanged)
+
+$(SETUP): requirements/bootstrap.txt requirements/dev.txt
+	test -x .venv/bin/uv || $(PYTHON) -m venv .venv
+	test -x .venv/bin/uv || $(RUN) -m pip install --quiet --require-hashes -r requirements/bootstrap.txt
+	.venv/bin/uv pip sync --quiet --python $(RUN) --require-hashes $^
+	touch $@
+
+demo: setup  ## Run everything once on sample data, or DATA=file, and print what was found
+	$(RUN) -m tools.demo $(if $(DATA),--data $(DATA))
+
+up: setup  ## Serve until Ctrl-C; PORTS=auto picks free ports
+	$(RUN) -m deploy.local up --ports $(PORTS)
+
+down: setup  ## Stop what `make up` started in another terminal
+	$(RUN) -m deploy.local down
+
+status: setup  ## List the processes of `make up`
+	$(RUN) -m deploy.local status
+
+test: setup  ## Run all tests, on real servers
+	$(RUN) -m pytest $(TESTS)
+
+check: setup  ## Format, lint, types, import rules, and the tests that need no server
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
+	$(RUN) -m pytest --quiet -m "not servers and not slow"
+
+format: setup  ## Rewrite the code in the house's format
+	.venv/bin/ruff check --fix-only --quiet .
+	.venv/bin/ruff format .
+
+LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+
+lock: setup  ## Renew requirements/*.txt from pyproject.toml (UPGRADE=1: to the newest versions)
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group bootstrap -o requirements/bootstrap.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group dev pyproject.toml -o requirements/dev.txt
+	for name in $(SERVICES); do $(LOCK) -c requirements/dev.txt --no-annotate --group $$name pyproject.toml -o requirements/$$name.txt || exit; done
+
+migrate: setup  ## Bring the database of MIGRATIONS_DATABASE_URL to the present version
+	$(RUN) -m migrations
+
+clean:  ## Remove the environment, caches and local data
+	rm -rf .venv .local .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
