@@ -1,1 +1,1 @@
-"""What every service stands on: HTTP application, database, errors, auth, logs, paging, process. Knows nothing about stock."""
+"""What every service stands on: HTTP application, database, errors, auth, logs, paging, process."""

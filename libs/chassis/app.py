@@ -97,12 +97,7 @@ def _add_operations_routes(app: FastAPI, title: str, version: str, readiness: Re
     async def version_of(_request: Request) -> Response:
         return JSONResponse({"service": title, "version": version})
 
-    for path, endpoint in {
-        "/healthz": healthz,
-        "/readyz": readyz,
-        "/metrics": metrics,
-        "/version": version_of,
-    }.items():
+    for path, endpoint in {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics, "/version": version_of}.items():
         app.add_route(path, endpoint, include_in_schema=False)
 
 

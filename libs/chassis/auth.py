@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import secrets
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,14 +20,7 @@ from typing import Annotated
 import structlog
 from fastapi import Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 from starlette.requests import Request
 
@@ -57,11 +51,7 @@ class Principal:
         if self.warehouses is None:
             return
         if refused := sorted(set(warehouse_ids) - self.warehouses):
-            raise Problem(
-                403,
-                "warehouse-forbidden",
-                f"The key may not act on {', '.join(refused)}.",
-            )
+            raise Problem(403, "warehouse-forbidden", f"The key may not act on {', '.join(refused)}.")
 
 
 class ApiKey(BaseModel):
@@ -139,10 +129,7 @@ def authenticator(settings: ServiceSettings) -> Authenticator:
             raise _unauthorized("Send an API key as Authorization: Bearer <key>.", "Bearer")
         principal = keys.principal(token)
         if principal is None:
-            raise _unauthorized(
-                "The API key is unknown, expired or revoked.",
-                'Bearer error="invalid_token"',
-            )
+            raise _unauthorized("The API key is unknown, expired or revoked.", 'Bearer error="invalid_token"')
         return principal
 
     return authenticate
@@ -156,8 +143,7 @@ def require(scope: str) -> Callable[..., Awaitable[Principal]]:
     """A dependency that gives the `Principal` who calls: 401 without a valid key, 403 if the key lacks the scope."""
 
     async def principal_with_scope(
-        request: Request,
-        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER, scopes=[scope])],
+        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER, scopes=[scope])]
     ) -> Principal:
         authenticate: Authenticator = request.app.state.authenticate
         principal = authenticate(credentials.credentials if credentials else None)
@@ -174,10 +160,7 @@ def require(scope: str) -> Callable[..., Awaitable[Principal]]:
 
 
 def new_key(
-    name: str,
-    scopes: list[str],
-    warehouses: list[str] | None = None,
-    expires_at: datetime | None = None,
+    name: str, scopes: list[str], warehouses: list[str] | None = None, expires_at: datetime | None = None
 ) -> tuple[str, ApiKey]:
     """A fresh key, to be shown once, and its entry for the keys file."""
     key_id = secrets.token_hex(4)
@@ -214,26 +197,13 @@ def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m libs.chassis.auth", description="Make API keys.")
     commands = parser.add_subparsers(required=True)
     new = commands.add_parser("new", help="print a new key and its entry for the keys file")
-    new.add_argument(
-        "--name",
-        required=True,
-        help="who uses the key; recorded as the actor of what it does",
-    )
+    new.add_argument("--name", required=True, help="who uses the key; recorded as the actor of what it does")
     new.add_argument("--scope", action="append", required=True, help="repeat for several; * = all")
-    new.add_argument(
-        "--warehouse",
-        action="append",
-        help="restrict to this warehouse; repeat for several",
-    )
-    new.add_argument(
-        "--expires-at",
-        type=datetime.fromisoformat,
-        help="instant such as 2027-01-01T00:00:00Z",
-    )
+    new.add_argument("--warehouse", action="append", help="restrict to this warehouse; repeat for several")
+    new.add_argument("--expires-at", type=datetime.fromisoformat, help="instant such as 2027-01-01T00:00:00Z")
     arguments = parser.parse_args()
     token, key = new_key(arguments.name, arguments.scope, arguments.warehouse, arguments.expires_at)
-    print(token)
-    print(json.dumps(file_entry(key), indent=2))
+    sys.stdout.write(f"{token}\n{json.dumps(file_entry(key), indent=2)}\n")
 
 
 if __name__ == "__main__":

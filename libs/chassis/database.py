@@ -11,16 +11,13 @@ from sqlalchemy import JSON, ClauseElement, Dialect
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql.compiler import SQLCompiler
 from starlette.requests import Request
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_random_exponential,
-)
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from libs.chassis.problems import unavailable
+from libs.chassis.problems import database_unavailable, unavailable
 
 if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
     Connection = asyncpg.Connection[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
 else:
@@ -34,12 +31,7 @@ _DIALECT: Dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 
 
 async def open_pool(
-    url: str,
-    *,
-    size: int,
-    application_name: str,
-    statement_timeout_ms: int = 5000,
-    lock_timeout_ms: int = 2000,
+    url: str, *, size: int, application_name: str, statement_timeout_ms: int = 5000, lock_timeout_ms: int = 2000
 ) -> Pool:
     """A connected pool of at most `size` connections; json and jsonb columns hold Python values.
 
@@ -101,18 +93,30 @@ async def retrying(attempt: Callable[[], Awaitable[T]], *, attempts: int = 5) ->
 
 @asynccontextmanager
 async def acquired(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection of the pool. A `Problem` 503 `database-busy` when none becomes free in time."""
+    """A connection of the pool. A `Problem` 503 when none becomes free in time or the server is lost."""
     try:
         connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
     except TimeoutError as error:
         raise unavailable("database-busy", "No database connection became free in time. Try again.") from error
     except OSError as error:
-        raise unavailable("database-unavailable", "The database does not answer now. Try again.") from error
+        raise database_unavailable() from error
     try:
         # The pool's proxy forwards every method of the connection.
         yield cast(Connection, connection)
+    except asyncpg.InterfaceError as error:
+        if _is_lost(connection):
+            raise database_unavailable() from error
+        raise
     finally:
         await pool.release(connection)
+
+
+def _is_lost(connection: "PoolConnectionProxy[asyncpg.Record]") -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        # The pool has taken the dead connection back already.
+        return True
 
 
 async def _write_connection(request: Request) -> AsyncIterator[Connection]:
@@ -121,10 +125,7 @@ async def _write_connection(request: Request) -> AsyncIterator[Connection]:
 
 
 async def _read_connection(request: Request) -> AsyncIterator[Connection]:
-    async with (
-        acquired(request.app.state.pool) as connection,
-        connection.transaction(readonly=True),
-    ):
+    async with acquired(request.app.state.pool) as connection, connection.transaction(readonly=True):
         yield connection
 
 
@@ -138,10 +139,7 @@ ReadConnection = Annotated[Connection, Depends(_read_connection, scope="function
 async def _set_json_codecs(connection: Connection) -> None:
     for name in ("json", "jsonb"):
         await connection.set_type_codec(
-            name,
-            schema="pg_catalog",
-            encoder=lambda value: to_json(value).decode(),
-            decoder=from_json,
+            name, schema="pg_catalog", encoder=lambda value: to_json(value).decode(), decoder=from_json
         )
 
 
@@ -151,11 +149,8 @@ async def _keep_session(_connection: Connection) -> None:
 
 def _compile(statement: ClauseElement) -> tuple[str, list[Any]]:
     """The statement as Postgres text with $1 parameters, IN lists expanded, and its arguments in order."""
-    compiled = cast(
-        SQLCompiler,
-        statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True}),
-    )
-    values = compiled.params
+    compiled = cast(SQLCompiler, statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True}))
+    values = compiled.construct_params()
     return str(compiled), [_bound(compiled, name, values[name]) for name in compiled.positiontup or ()]
 
 

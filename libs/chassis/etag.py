@@ -16,11 +16,7 @@ def _if_match(
     if_match: Annotated[str | None, Header(description="ETag of the version being edited, or *.")] = None,
 ) -> str:
     if if_match is None:
-        raise Problem(
-            428,
-            "precondition-required",
-            "Send If-Match with the ETag of the version you are editing.",
-        )
+        raise Problem(428, "precondition-required", "Send If-Match with the ETag of the version you are editing.")
     return if_match
 
 
@@ -32,8 +28,4 @@ def check(if_match: str, revision: int) -> None:
     """Raise 412 `precondition-failed` unless If-Match names this revision."""
     tags = {tag.strip() for tag in if_match.split(",")}
     if "*" not in tags and etag(revision) not in tags:
-        raise Problem(
-            412,
-            "precondition-failed",
-            f"The resource has changed: its ETag is now {etag(revision)}.",
-        )
+        raise Problem(412, "precondition-failed", f"The resource has changed: its ETag is now {etag(revision)}.")

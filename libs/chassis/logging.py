@@ -30,10 +30,7 @@ def configure(log_format: LogFormat, log_level: LogLevel, *, process: str) -> No
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_renderers(log_format),
-            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(log_format)],
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
@@ -41,11 +38,12 @@ def configure(log_format: LogFormat, log_level: LogLevel, *, process: str) -> No
 
 def _renderers(log_format: LogFormat) -> list[Processor]:
     if log_format == "json":
-        return [
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(default=str),
-        ]
-    return [_single_line, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    # Not the default formatters of tracebacks: they print local variables, and with them secrets.
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    return [_single_line, console]
 
 
 def _with_process(process: str) -> Processor:

@@ -14,10 +14,7 @@ _ALWAYS = {
 }
 _WITH_SECURITY = {401: "No valid API key", 403: "The API key lacks the scope"}
 _WITH_PATH_PARAMETERS = {404: "It does not exist"}
-_WITH_BODY = {
-    413: "The body is larger than 1 MiB",
-    415: "The body is not application/json",
-}
+_WITH_BODY = {413: "The body is larger than 1 MiB", 415: "The body is not application/json"}
 
 
 def document_problems(document: dict[str, Any]) -> None:

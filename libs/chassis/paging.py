@@ -2,10 +2,10 @@
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -25,6 +25,15 @@ KeyValue = str | int | datetime | UUID
 Item = TypeVar("Item")
 
 
+class Row(Protocol):
+    """A database row, or a dict that stands for one."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+RowType = TypeVar("RowType", bound=Row)
+
+
 class Page(ApiModel, Generic[Item]):
     """One page of a list. Follow nextCursor until it is null."""
 
@@ -41,12 +50,7 @@ class PageRequest:
     request: Request
     response: Response
 
-    def page(
-        self,
-        rows: Sequence[Mapping[str, Any]],
-        key: Sequence[str],
-        of: Callable[[Mapping[str, Any]], Item],
-    ) -> Page[Item]:
+    def page(self, rows: Sequence[RowType], key: Sequence[str], of: Callable[[RowType], Item]) -> Page[Item]:
         """The page of `rows`, of which there are `limit` + 1 when another page follows.
 
         `key` names the sort columns in the rows. Also sets the `Link: rel="next"` header.
@@ -171,8 +175,4 @@ def _plain(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 def _invalid_cursor() -> Problem:
-    return Problem(
-        400,
-        "invalid-cursor",
-        "The cursor is not one that this list gave. Start again without a cursor.",
-    )
+    return Problem(400, "invalid-cursor", "The cursor is not one that this list gave. Start again without a cursor.")

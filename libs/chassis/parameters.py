@@ -15,21 +15,10 @@ async def check_request(request: Request) -> None:
     route: APIRoute = request.scope["route"]
     _check_media_type(request, route)
     _check_query(request, route)
-    for name, value in (
-        *request.path_params.items(),
-        *request.query_params.multi_items(),
-    ):
+    for name, value in (*request.path_params.items(), *request.query_params.multi_items()):
         if isinstance(value, str) and "\x00" in value:
-            error = {
-                "parameter": name,
-                "detail": "Text must not contain NUL characters",
-            }
-            raise Problem(
-                422,
-                "validation-failed",
-                f"{name}: text must not contain NUL characters",
-                [error],
-            )
+            error = {"parameter": name, "detail": "Text must not contain NUL characters"}
+            raise Problem(422, "validation-failed", f"{name}: text must not contain NUL characters", [error])
 
 
 def _check_media_type(request: Request, route: APIRoute) -> None:
@@ -37,11 +26,7 @@ def _check_media_type(request: Request, route: APIRoute) -> None:
         return
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
         sent = request.headers.get("content-type", "no media type")
-        raise Problem(
-            415,
-            "unsupported-media-type",
-            f"Send the body as application/json, not {sent}.",
-        )
+        raise Problem(415, "unsupported-media-type", f"Send the body as application/json, not {sent}.")
 
 
 def _takes_json(route: APIRoute) -> bool:
@@ -51,12 +36,7 @@ def _takes_json(route: APIRoute) -> bool:
 def _check_query(request: Request, route: APIRoute) -> None:
     if unknown := sorted(set(request.query_params) - _query_parameters(route)):
         errors = [{"parameter": name, "detail": "There is no such query parameter"} for name in unknown]
-        raise Problem(
-            400,
-            "unknown-parameter",
-            f"There is no query parameter {', '.join(unknown)}.",
-            errors,
-        )
+        raise Problem(400, "unknown-parameter", f"There is no query parameter {', '.join(unknown)}.", errors)
 
 
 def _query_parameters(route: APIRoute) -> frozenset[str]:

@@ -62,8 +62,7 @@ class ProblemBody(BaseModel):
     detail: str = Field(description="What happened, with the numbers.")
     code: str = Field(description="Stable name for programs, such as validation-failed.")
     trace_id: str = Field(
-        serialization_alias="traceId",
-        description="The request's id, as in X-Request-ID and the logs.",
+        serialization_alias="traceId", description="The request's id, as in X-Request-ID and the logs."
     )
     errors: list[ProblemError] = Field(description="Every fault that was found, when there are several.")
 
@@ -121,6 +120,11 @@ def unavailable(code: str, detail: str) -> Problem:
     return Problem(503, code, detail, headers={"Retry-After": "1"})
 
 
+def database_unavailable() -> Problem:
+    """The answer while Postgres is down or restarting."""
+    return unavailable("database-unavailable", "The database does not answer now. Try again.")
+
+
 def _refusal_problem(error: Exception, status: int, code: str) -> Problem:
     retry_after = getattr(error, "retry_after_seconds", None)
     headers = None if retry_after is None else {"Retry-After": str(retry_after)}
@@ -134,35 +138,25 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 async def _on_lock_timeout(request: Request, _error: Exception) -> Response:
     return problem_response(
-        request,
-        unavailable("lock-timeout", "Others hold the rows; nothing was changed. Try again."),
+        request, unavailable("lock-timeout", "Others hold the rows; nothing was changed. Try again.")
     )
 
 
 async def _on_conflict(request: Request, _error: Exception) -> Response:
     return problem_response(
-        request,
-        unavailable(
-            "transaction-conflict",
-            "A concurrent change won; nothing was changed. Try again.",
-        ),
+        request, unavailable("transaction-conflict", "A concurrent change won; nothing was changed. Try again.")
     )
 
 
 async def _on_database_lost(request: Request, error: Exception) -> Response:
     log.warning("database_lost", error=str(error), error_class=type(error).__name__)
-    return problem_response(
-        request, unavailable("database-unavailable", "The database does not answer now. Try again.")
-    )
+    return problem_response(request, database_unavailable())
 
 
 async def _on_data_error(request: Request, error: Exception) -> Response:
     """Values of the right type that the database cannot hold, such as a quantity beyond the range of its column."""
     log.warning("database_refused_value", error=str(error))
-    return problem_response(
-        request,
-        Problem(422, "value-out-of-range", "A value is outside what can be stored."),
-    )
+    return problem_response(request, Problem(422, "value-out-of-range", "A value is outside what can be stored."))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -172,20 +166,11 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         headers["Allow"] = ", ".join(sorted(_allowed_methods(request)))
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
     detail = _HTTP_DETAILS.get(error.status_code, str(error.detail))
-    problem = Problem(
-        error.status_code,
-        code,
-        detail.format(method=request.method, path=request.url.path),
-        (),
-        headers,
-    )
+    problem = Problem(error.status_code, code, detail.format(method=request.method, path=request.url.path), (), headers)
     return problem_response(request, problem)
 
 
-_HTTP_DETAILS = {
-    404: "There is nothing at {path}.",
-    405: "{path} does not answer {method}.",
-}
+_HTTP_DETAILS = {404: "There is nothing at {path}.", 405: "{path} does not answer {method}."}
 
 
 def _allowed_methods(request: Request) -> set[str]:
@@ -204,10 +189,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     for fault in faults:
         if fault["type"] == "json_invalid":
             reason = fault["ctx"]["error"]
-            return problem_response(
-                request,
-                Problem(400, "malformed-json", f"The body is not valid JSON: {reason}."),
-            )
+            return problem_response(request, Problem(400, "malformed-json", f"The body is not valid JSON: {reason}."))
     document = json.loads(error.body) if isinstance(error.body, bytes) else error.body
     errors = [_error_entry(fault, document) for fault in faults]
     first = errors[0]
@@ -224,7 +206,7 @@ def _error_entry(fault: Mapping[str, Any], document: Any) -> dict[str, str]:
 
 
 def _pointer(loc: Sequence[str | int], document: Any) -> str:
-    """The RFC 6901 pointer to a fault. pydantic's path also names the union members that it tried; those are left out."""
+    """The RFC 6901 pointer to a fault, without the names of union members that pydantic puts into its path."""
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in _steps(loc, document))
 
 

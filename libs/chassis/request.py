@@ -56,11 +56,7 @@ class RequestMiddleware:
             log.exception("request_failed", method=scope["method"], path=scope["path"])
             if exchange.status is not None:
                 raise
-            bug = Problem(
-                500,
-                "internal-error",
-                "Something went wrong on our side; it has been logged.",
-            )
+            bug = Problem(500, "internal-error", "Something went wrong on our side; it has been logged.")
             await problem_response(Request(scope), bug)(scope, exchange.receive, exchange.send)
 
 
@@ -107,11 +103,7 @@ class _Exchange:
         method, status = self.scope["method"], self.status or 499
         REQUEST_SECONDS.labels(method, route, status).observe(seconds)
         log.info(
-            "http_request",
-            method=method,
-            path=self.scope["path"],
-            status=status,
-            milliseconds=round(seconds * 1000, 2),
+            "http_request", method=method, path=self.scope["path"], status=status, milliseconds=round(seconds * 1000, 2)
         )
 
 

@@ -20,12 +20,7 @@ class ServiceSettings(BaseSettings):
     database_url: SecretStr = Field(description="Postgres DSN of the service's own role.")
     database_pool_size: int = Field(default=10, ge=1, le=200, description="Most connections that one process opens.")
     host: str = Field(default="127.0.0.1", description="Address that the HTTP servers listen on.")
-    port: int = Field(
-        default=8000,
-        ge=0,
-        le=65535,
-        description="Port of the REST API; 0 takes any free one.",
-    )
+    port: int = Field(default=8000, ge=0, le=65535, description="Port of the REST API; 0 takes any free one.")
     ops_port: int = Field(
         default=0,
         ge=0,
@@ -34,10 +29,7 @@ class ServiceSettings(BaseSettings):
     )
     log_format: LogFormat = Field(default="console", description="json in containers, console for people.")
     log_level: LogLevel = Field(default="info", description="Least severe level that is written.")
-    auth_mode: AuthMode = Field(
-        default="api-key",
-        description="off is refused unless host is a loopback address.",
-    )
+    auth_mode: AuthMode = Field(default="api-key", description="off is refused unless host is a loopback address.")
     api_keys_file: Path | None = Field(default=None, description="JSON list of API keys; read again when it changes.")
     version: str = Field(default="0.1.0", description="Release that /version reports.")
 

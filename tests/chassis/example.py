@@ -1,12 +1,13 @@
 """A small service on the chassis, as the tests' subject."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
+import asyncpg
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from pydantic import Field
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, select
@@ -63,8 +64,8 @@ class DocumentIn(ApiModel):
     document_id: UUID
     occurred_at: datetime | None = None
     unit_cost: Decimal | None = None
-    lines: list[LineIn] = []
-    packages: list[Annotated[Box | Crate, Field(discriminator="kind")]] = []
+    lines: list[LineIn] = Field(default_factory=list)
+    packages: list[Annotated[Box | Crate, Field(discriminator="kind")]] = Field(default_factory=list)
 
 
 class DocumentOut(ApiModel):
@@ -84,7 +85,7 @@ class ParcelOut(ApiModel):
     label: str
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "ParcelOut":
+    def of(cls, row: asyncpg.Record) -> "ParcelOut":
         return cls(parcel_id=row["parcel_id"], label=row["label"])
 
 

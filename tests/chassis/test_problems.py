@@ -172,7 +172,7 @@ async def test_a_valid_request_id_is_kept(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("request_id", ["a b", "x" * 129, "a\tb", "é", ""])
 async def test_an_invalid_request_id_is_replaced(client: httpx.AsyncClient, request_id: str) -> None:
-    response = await client.get("/healthz", headers={"X-Request-ID": request_id.encode()})
+    response = await client.get("/healthz", headers={b"X-Request-ID": request_id.encode()})
     assert len(response.headers["x-request-id"]) == 32
 
 
