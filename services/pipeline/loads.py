@@ -7,8 +7,7 @@ so that two workers can neither deadlock nor lose a sum.
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 
-import asyncpg
-
+from libs.chassis.database import Connection
 from libs.events.inventory import ExternalInventoryUpdate
 from libs.events.offsets import as_multirange, as_ranges
 from libs.events.sequence import Seen
@@ -19,7 +18,7 @@ StockItem = tuple[str, str]
 """sku, warehouse_id."""
 
 
-async def lock_positions(connection: asyncpg.Connection, items: Sequence[StockItem]) -> dict[StockItem, StockPosition]:
+async def lock_positions(connection: Connection, items: Sequence[StockItem]) -> dict[StockItem, StockPosition]:
     """The positions of all given stock items, which are sorted; locked, and created where they are missing."""
     found = await _lock_existing(connection, items)
     unknown = [item for item in items if item not in found]
@@ -36,7 +35,7 @@ async def lock_positions(connection: asyncpg.Connection, items: Sequence[StockIt
     return found
 
 
-async def _lock_existing(connection: asyncpg.Connection, items: Sequence[StockItem]) -> dict[StockItem, StockPosition]:
+async def _lock_existing(connection: Connection, items: Sequence[StockItem]) -> dict[StockItem, StockPosition]:
     rows = await connection.fetch(
         """
         SELECT position.sku, position.warehouse_id, last_sequence, missing, revision, quantity_on_hand,
@@ -54,7 +53,7 @@ async def _lock_existing(connection: asyncpg.Connection, items: Sequence[StockIt
     }
 
 
-async def write_positions(connection: asyncpg.Connection, applied: Sequence[Applied]) -> None:
+async def write_positions(connection: Connection, applied: Sequence[Applied]) -> None:
     """Store positions that `lock_positions` locked in this transaction."""
     positions = [item.position for item in applied]
     await connection.execute(
@@ -84,7 +83,7 @@ async def write_positions(connection: asyncpg.Connection, applied: Sequence[Appl
     )
 
 
-async def write_missing(connection: asyncpg.Connection, positions: Sequence[StockPosition]) -> None:
+async def write_missing(connection: Connection, positions: Sequence[StockPosition]) -> None:
     """Store the missing sequences of some positions; few, because entries normally arrive in order."""
     await connection.executemany(
         "UPDATE stock_position SET missing = $3 WHERE sku = $1 AND warehouse_id = $2",
@@ -92,7 +91,7 @@ async def write_missing(connection: asyncpg.Connection, positions: Sequence[Stoc
     )
 
 
-async def record_gaps(connection: asyncpg.Connection, applied: Sequence[Applied]) -> None:
+async def record_gaps(connection: Connection, applied: Sequence[Applied]) -> None:
     """Remember the gaps that some events left open."""
     await connection.executemany(
         "INSERT INTO sequence_gap (sku, warehouse_id, first_sequence, last_sequence) VALUES ($1, $2, $3, $4)",
@@ -104,7 +103,7 @@ async def record_gaps(connection: asyncpg.Connection, applied: Sequence[Applied]
     )
 
 
-async def add_hourly(connection: asyncpg.Connection, totals: Mapping[Bucket, Totals]) -> None:
+async def add_hourly(connection: Connection, totals: Mapping[Bucket, Totals]) -> None:
     """Add totals to the hourly facts."""
     await connection.execute(
         _ADD.format(table="hourly_movement", bucket="bucket_start", period="to_timestamp(period * 3600)"),
@@ -112,7 +111,7 @@ async def add_hourly(connection: asyncpg.Connection, totals: Mapping[Bucket, Tot
     )
 
 
-async def add_daily(connection: asyncpg.Connection, totals: Mapping[Bucket, Totals]) -> None:
+async def add_daily(connection: Connection, totals: Mapping[Bucket, Totals]) -> None:
     """Add totals to the daily facts."""
     await connection.execute(
         _ADD.format(table="daily_movement", bucket="date", period="date '1970-01-01' + period::int"),
@@ -149,9 +148,7 @@ def _fact_columns(totals: Mapping[Bucket, Totals]) -> list[list[object]]:
     ]
 
 
-async def mark_dirty(
-    connection: asyncpg.Connection, buckets: Collection[Bucket], levels: Collection[StockItem]
-) -> None:
+async def mark_dirty(connection: Connection, buckets: Collection[Bucket], levels: Collection[StockItem]) -> None:
     """Ask the metrics process to calculate stock items again: those of changed hours, and those of changed levels."""
     marks: list[tuple[str, str, int | None, str | None]] = [*buckets, *((*item, None, None) for item in levels)]
     await connection.execute(
@@ -165,7 +162,7 @@ async def mark_dirty(
     )
 
 
-async def add_external(connection: asyncpg.Connection, events: Sequence[ExternalInventoryUpdate]) -> None:
+async def add_external(connection: Connection, events: Sequence[ExternalInventoryUpdate]) -> None:
     """Store updates of third parties, each once per UTC date and eventId."""
     ordered = sorted(events, key=lambda event: event.event_id)
     await connection.execute(
@@ -189,7 +186,7 @@ async def add_external(connection: asyncpg.Connection, events: Sequence[External
     )
 
 
-async def advance_clock(connection: asyncpg.Connection, day: date) -> None:
+async def advance_clock(connection: Connection, day: date) -> None:
     """Move the clock forward, never back; locks it only when the day advances."""
     await connection.execute(
         """

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 
-import asyncpg
 from prometheus_client import Counter
 
-from libs.chassis.database import open_pool
+from libs.chassis.database import Connection, Pool, open_pool
 from libs.events.consumer import Runner
 from libs.events.inventory import ExternalInventoryUpdate, InventoryUpdate, StockLevelChange
 from libs.events.offsets import PostgresSink, latest_event_time
@@ -58,7 +57,7 @@ async def run(stop: asyncio.Event, settings: Settings) -> None:
         await pool.close()
 
 
-def runner(pool: asyncpg.Pool, settings: Settings) -> Runner:
+def runner(pool: Pool, settings: Settings) -> Runner:
     """The consumer of inventory events."""
     return Runner(
         PostgresSink(pool, GROUP, handle),
@@ -69,7 +68,7 @@ def runner(pool: asyncpg.Pool, settings: Settings) -> Runner:
     )
 
 
-async def handle(connection: asyncpg.Connection, batches: Sequence[PartitionBatch]) -> None:
+async def handle(connection: Connection, batches: Sequence[PartitionBatch]) -> None:
     """Apply batches of inventory events, in the transaction of the caller.
 
     Raises PoisonError for events that claim to come from the future.
@@ -117,7 +116,7 @@ def collect(batches: Iterable[PartitionBatch]) -> Flush:
 
 
 async def _write_positions(
-    connection: asyncpg.Connection,
+    connection: Connection,
     applied: Sequence[Applied],
     before: dict[StockItem, stock_position.StockPosition],
 ) -> None:
@@ -132,7 +131,7 @@ async def _write_positions(
         await loads.record_gaps(connection, applied)
 
 
-async def _write_facts(connection: asyncpg.Connection, applied: Sequence[Applied], flush: Flush) -> None:
+async def _write_facts(connection: Connection, applied: Sequence[Applied], flush: Flush) -> None:
     hourly = hourly_totals(chain.from_iterable(item.accepted for item in applied))
     await loads.mark_dirty(connection, hourly, flush.changes)
     if hourly:
