@@ -1,0 +1,1 @@
+"""Decides what to order, and when: policies, inventory positions, recommendations."""

@@ -1,0 +1,40 @@
+"""Consumer `reorder-position`: events about stock items become positions, and positions become recommendations."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import asyncpg
+
+from libs.events.analytics import LowStockAlert, VelocityCalculated
+from libs.events.inventory import InventoryUpdate, StockLevelChange
+from libs.events.sink import PartitionBatch
+from libs.events.topics import ANALYTICS_EVENTS, INVENTORY_EVENTS
+from services.reorder import evaluation, inventory_position
+from services.reorder.inventory_position import PositionEvent
+from services.reorder.queries import positions
+from services.reorder.recommendation import StockItem
+
+GROUP = "reorder-position"
+TOPICS = (INVENTORY_EVENTS, ANALYTICS_EVENTS)
+
+
+async def handle(connection: asyncpg.Connection, batches: Sequence[PartitionBatch]) -> None:
+    """Apply the events of some batches to the positions of their stock items and evaluate those, set-based."""
+    events = _by_item(batches)
+    if not events:
+        return
+    held = await positions.hold_positions(connection, events.keys())
+    told = [inventory_position.apply(position, events[position.item]) for position in held]
+    await positions.save_positions(connection, told)
+    await evaluation.evaluate(connection, told)
+
+
+def _by_item(batches: Sequence[PartitionBatch]) -> dict[StockItem, list[PositionEvent]]:
+    """The events that change a position, per stock item, in the order received; all others are not ours."""
+    events: dict[StockItem, list[PositionEvent]] = defaultdict(list)
+    for batch in batches:
+        for received in batch.received:
+            match received.event:
+                case InventoryUpdate() | StockLevelChange() | VelocityCalculated() | LowStockAlert() as event:
+                    events[StockItem(event.sku, event.warehouse_id)].append(event)
+    return events

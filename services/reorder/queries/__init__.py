@@ -1,0 +1,1 @@
+"""SQL of the reorder service: one statement per function, set-based over stock items."""

@@ -1,0 +1,1 @@
+"""REST routes of the reorder service, one file per resource."""
