@@ -17,6 +17,13 @@ from tests.stack import TEMPLATE, Database, migrate
 _numbers = count(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need the servers, so that `make check` can leave them out."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "servers" in item.fixturenames:
+            item.add_marker("servers")
+
+
 @pytest.fixture(scope="session")
 async def servers() -> AsyncIterator[Servers]:
     """PostgreSQL, Valkey, MongoDB and Kafka for the whole run; they flush nothing to disk."""
