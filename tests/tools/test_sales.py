@@ -60,7 +60,7 @@ def test_a_row_that_cannot_be_posted_is_rejected_with_the_reason(
         {"UnitPrice": "-11062.06"},
         {"Quantity": "-9360"},
         {"Quantity": "80995.0"},
-        {"Quantity": "9223372036854775807"},
+        {"Quantity": "1000000000000000"},
         {"InvoiceDate": "2011-10-03T08:30:00Z"},
         {"InvoiceDate": "2011-10-03 08:30"},
         {"StockCode": "m"},
@@ -87,12 +87,14 @@ def test_a_repeated_row_number_is_rejected_after_the_first_good_row(tmp_path: Pa
     assert rejected == [(0, "Quantity is zero: nothing moved"), (2, "row_no repeats that of an earlier row")]
 
 
-def test_rows_are_rejected_when_the_units_of_their_stock_item_outgrow_64_bits(tmp_path: Path) -> None:
+def test_rows_are_rejected_when_their_stock_item_has_more_units_than_can_be_booked(tmp_path: Path) -> None:
     rejected = reasons(
         tmp_path,
-        a_row(Quantity="9223372036854775800"),
-        a_row(Quantity="-8"),
-        a_row(Quantity="8", Country="France"),
+        a_row(Quantity="999999999999995"),
+        a_row(Quantity="-6"),
+        a_row(Quantity="6", Country="France"),
+        a_row(Quantity="9223372036854775807", Country="EIRE"),
     )
 
-    assert rejected == [(1, "Quantity takes the units of the stock item over 64 bits")]
+    reason = "Quantity takes the stock item over 1,000,000,000,000,000 units"
+    assert rejected == [(1, reason), (3, reason)]

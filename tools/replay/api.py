@@ -15,7 +15,7 @@ from tools.replay.catalogue import MinMaxPolicy, Product
 TRY_AGAIN = frozenset({429, 502, 503, 504})
 REFUSED = frozenset({400, 404, 409, 413, 422})
 _PATIENCE_SECONDS = 120.0
-_BACKOFF = wait_exponential_jitter(initial=0.2, max=5.0, jitter=0.2)
+_BACKOFF = wait_exponential_jitter(multiplier=0.2, max=5.0, jitter=0.2)
 
 
 class TryAgain(Exception):

@@ -84,7 +84,7 @@ def sales_documents(sales: pl.DataFrame) -> Iterator[Document]:
 
 
 def opening_balances(sales: pl.DataFrame) -> list[Document]:
-    """The gross units sold of every stock item, on hand a day before the first day: then sales may come in any order."""
+    """The gross units sold of every stock item, on hand a day before: then sales may come in any order."""
     sold = (
         sales.filter(pl.col("quantity") > 0)
         .group_by("warehouse_id", "sku")

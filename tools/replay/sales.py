@@ -11,7 +11,8 @@ from libs.events.envelope import Sku, WarehouseId
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-LARGEST_UNITS = 2**63 - 1
+LARGEST_UNITS = 10**15
+"""What a line of the API takes, and so what a stock item can be opened with."""
 LONGEST_REFERENCE = 256
 
 _WHOLE_NUMBER = r"^[+-]?\d+(\.0+)?$"
@@ -113,9 +114,9 @@ def _with_row_numbers_once(judged: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_room_for_every_unit(judged: pl.DataFrame) -> pl.DataFrame:
-    """All units of a stock item, in and out, must fit its 64-bit quantity on hand."""
+    """All units of a stock item, in and out: its opening balance is one line."""
     moved = pl.col("quantity").cast(pl.Int128).abs().cum_sum().over("warehouse_id", "sku", pl.col("reason").is_null())
-    return _reject(judged, moved > LARGEST_UNITS, "Quantity takes the units of the stock item over 64 bits")
+    return _reject(judged, moved > LARGEST_UNITS, f"Quantity takes the stock item over {LARGEST_UNITS:,} units")
 
 
 def _reject(judged: pl.DataFrame, broken: pl.Expr, reason: str) -> pl.DataFrame:
