@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, NoOffsetForPartitionError
 from prometheus_client import Counter, Gauge, Histogram
 
 from libs.events import decoding, lag
@@ -202,10 +202,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _consume(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             _raise_failure(self._claiming)
-            readable = self._readable() or (_NO_PARTITION,)
-            polled = await self._consumer.getmany(
-                *readable, timeout_ms=self._poll_timeout_ms(), max_records=MAX_POLL_RECORDS
-            )
+            polled = await self._poll()
             await asyncio.sleep(0)  # getmany does not yield while records are buffered, and the write must go on.
             self._polled_at = time.monotonic()
             self._claim_lost()
@@ -216,6 +213,17 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             self._write_if_due()
             if time.monotonic() - self._committed_at > COMMIT_SECONDS:
                 await self._commit_to_kafka()
+
+    async def _poll(self) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """Records of claimed partitions; nothing when a rebalance overtook the call."""
+        readable = self._readable() or (_NO_PARTITION,)
+        try:
+            return await self._consumer.getmany(  # type: ignore[no-any-return]
+                *readable, timeout_ms=self._poll_timeout_ms(), max_records=MAX_POLL_RECORDS
+            )
+        except NoOffsetForPartitionError:
+            # A partition came back to us while we polled it under its old lease; the claim under way will seek it.
+            return {}
 
     def _readable(self) -> Sequence[TopicPartition]:
         """The claimed partitions, none while enough is waiting to be written."""
@@ -268,7 +276,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._lose(fenced.partitions)
             except PoisonError as error:
                 batches = _condemned(batches, error)
-            except Exception as error:  # noqa: BLE001 - what is not transient is narrowed down to one record and buried
+            except Exception as error:
                 if self._sink.is_transient(error):
                     await self._back_off(tries, error)
                 elif sum(batch.size for batch in batches) > 1:
@@ -311,8 +319,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             if _longest_run(batch, lease.dead_in_a_row) >= MAX_DEAD_LETTERS_IN_A_ROW:
                 reason = batch.poison[-1]
                 raise DeadLetterFlood(
-                    f"{MAX_DEAD_LETTERS_IN_A_ROW} records in a row of {batch.topic}[{batch.partition}] cannot be applied, "
-                    f"the last at {reason.offset}: {reason.error_class}: {reason.error[:500]}"
+                    f"{MAX_DEAD_LETTERS_IN_A_ROW} records in a row of {batch.topic}[{batch.partition}] cannot be "
+                    f"applied, the last at {reason.offset}: {reason.error_class}: {reason.error[:500]}"
                 )
 
     async def _back_off(self, tries: int, error: Exception) -> None:

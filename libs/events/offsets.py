@@ -18,6 +18,7 @@ TRANSIENT = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # asyncpg's way of saying that the connection died in the middle of a statement
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -47,7 +48,8 @@ class PostgresSink:
             rows = await connection.fetch(
                 """
                 INSERT INTO consumer_offset AS stored (group_name, topic, partition, epoch, owner, updated_at)
-                SELECT $1, topic, partition, 1, $4, now() FROM unnest($2::text[], $3::int[]) AS claimed(topic, partition)
+                SELECT $1, topic, partition, 1, $4, now()
+                  FROM unnest($2::text[], $3::int[]) AS claimed(topic, partition)
                 ON CONFLICT (group_name, topic, partition)
                 DO UPDATE SET epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now()
                 RETURNING topic, partition, next_offset, epoch, anchor_event_id

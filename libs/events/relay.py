@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 from prometheus_client import Counter, Gauge
 
 from libs.events import outbox
+from libs.events.offsets import TRANSIENT
 from libs.events.producer import producer
 from libs.events.settings import KafkaSettings
 
@@ -56,7 +57,7 @@ class Relay:
             try:
                 await self._session(stop)
                 failures = 0
-            except (KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except (KafkaError, *TRANSIENT) as error:
                 RESTARTS.inc()
                 failures = min(failures + 1, 6)
                 delay = 0.1 * 2**failures * random.uniform(0.5, 1.0)

@@ -1,0 +1,231 @@
+import asyncio
+from collections.abc import Sequence
+
+import asyncpg
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from libs.events import lag
+from libs.events.consumer import DeadLetterFlood, TopicRecreated
+from libs.events.inventory import InventoryUpdate
+from libs.events.offsets import PostgresSink
+from libs.events.settings import KafkaSettings
+from libs.events.sink import Fenced, PartitionBatch, PoisonError, RecordId
+from libs.events.topics import ensure_topics
+from tests.events.conftest import Worker, another, applied, send, until, until_applied
+from tests.factories import an_inventory_update
+
+
+def _sales(number: int, sku: str = "A") -> list[InventoryUpdate]:
+    return [an_inventory_update(sku=f"{sku}-{index}") for index in range(number)]
+
+
+def _ids(events: Sequence[InventoryUpdate]) -> list[str]:
+    return sorted(str(event.event_id) for event in events)
+
+
+async def _dead_letters(worker: Worker) -> list[asyncpg.Record]:
+    return await worker.pool.fetch("SELECT * FROM dead_letter WHERE group_name = $1 ORDER BY id", worker.group)
+
+
+async def _caught_up(worker: Worker) -> bool:
+    topic = worker.kafka.topic("inventory-events")
+    ends = await lag.end_offsets(worker.kafka, [topic])
+    rows = await worker.pool.fetch("SELECT * FROM consumer_offset WHERE group_name = $1", worker.group)
+    return {TopicPartition(topic, row["partition"]): row["next_offset"] for row in rows} == {
+        partition: end for partition, end in ends.items() if end
+    } | {TopicPartition(topic, row["partition"]): None for row in rows if row["next_offset"] is None}
+
+
+async def test_every_event_is_applied_once_and_a_restart_goes_on_where_it_stopped(worker: Worker) -> None:
+    first, second = _sales(100), _sales(100, "B")
+
+    await send(worker.kafka, *first)
+    async with worker.running():
+        await until_applied(worker, 100)
+    await send(worker.kafka, *second)
+    again = another(worker)
+    async with again.running():
+        await until_applied(again, 200)
+        await asyncio.sleep(0.3)
+
+    assert await applied(worker) == _ids([*first, *second])
+    assert await _caught_up(worker)
+
+
+async def test_poison_becomes_a_dead_letter_and_its_mirror_and_blocks_nothing(worker: Worker) -> None:
+    good = _sales(4)
+
+    await send(worker.kafka, *good[:2], b"garbage\0", None, *good[2:])
+    async with worker.running():
+        await until_applied(worker, 4)
+
+        async def buried() -> bool:
+            return len(await _dead_letters(worker)) == 2
+
+        await until(buried)
+
+    letters = await _dead_letters(worker)
+    mirrored = await worker.pool.fetch("SELECT value, headers FROM outbox WHERE topic = 'inventory-events.dlq'")
+    assert [letter["value"] for letter in letters] == [b"garbage\0", None]
+    assert {letter["error_class"] for letter in letters} == {"NotAnEvent"}
+    assert [row["value"] for row in mirrored] == [b"garbage\0", b""]
+    assert await applied(worker) == _ids(good)
+    assert await _caught_up(worker)
+
+
+async def test_a_record_that_the_handler_cannot_apply_is_found_and_buried_alone(worker: Worker) -> None:
+    sales = _sales(50)
+    cursed = sales[17].event_id
+
+    async def refuse(batches: Sequence[PartitionBatch]) -> None:
+        if any(item.event.event_id == cursed for batch in batches for item in batch.received):
+            raise ValueError("no such warehouse")
+
+    troubled = another(worker, trouble=refuse)
+    await send(worker.kafka, *sales)
+    async with troubled.running():
+        await until_applied(worker, 49)
+
+        async def buried() -> bool:
+            return bool(await _dead_letters(worker))
+
+        await until(buried)
+
+    [letter] = await _dead_letters(worker)
+    assert (letter["event_id"], letter["error_class"], letter["error"]) == (None, "ValueError", "no such warehouse")
+    assert await applied(worker) == _ids([sale for sale in sales if sale.event_id != cursed])
+
+
+async def test_records_that_the_handler_names_are_buried_without_a_search(worker: Worker) -> None:
+    calls = 0
+
+    async def refuse(batches: Sequence[PartitionBatch]) -> None:
+        nonlocal calls
+        calls += 1
+        named = [
+            RecordId(batch.topic, batch.partition, item.offset)
+            for batch in batches
+            for item in batch.received
+            if item.event.sku == "A-3"
+        ]
+        if named:
+            raise PoisonError(dict.fromkeys(named, "from the future"))
+
+    await send(worker.kafka, *_sales(5))
+    async with another(worker, trouble=refuse).running():
+        await until_applied(worker, 4)
+
+    assert [letter["error"] for letter in await _dead_letters(worker)] == ["from the future"]
+    assert calls <= 5
+
+
+async def test_a_database_that_is_away_only_delays(worker: Worker) -> None:
+    failures = 3
+
+    async def away(_batches: Sequence[PartitionBatch]) -> None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise asyncpg.CannotConnectNowError("the database system is starting up")
+
+    sales = _sales(20)
+    await send(worker.kafka, *sales)
+    async with another(worker, trouble=away).running():
+        await until_applied(worker, 20)
+
+    assert failures == 0
+    assert await applied(worker) == _ids(sales)
+    assert await _dead_letters(worker) == []
+
+
+async def test_a_hundred_dead_letters_in_a_row_stop_the_worker(worker: Worker) -> None:
+    await send(worker.kafka, *_sales(3), *[b"garbage"] * 100)
+
+    with pytest.raises(DeadLetterFlood, match="100 records in a row"):
+        async with worker.running() as running:
+            await asyncio.wait({running}, timeout=20)
+
+    assert len(await _dead_letters(worker)) < 100
+
+
+async def test_a_zombie_writes_nothing(worker: Worker, pool: asyncpg.Pool) -> None:
+    partition = TopicPartition(worker.kafka.topic("inventory-events"), 0)
+
+    async def handle(_connection: asyncpg.Connection, _batches: Sequence[PartitionBatch]) -> None:
+        return
+
+    sink = PostgresSink(pool, worker.group, handle)
+    zombie = (await sink.claim([partition]))[partition]
+    owner = (await sink.claim([partition]))[partition]
+    batch = PartitionBatch(partition.topic, 0, zombie.epoch, [], [], 7, None)
+
+    with pytest.raises(Fenced):
+        await sink.write([batch])
+    assert owner.epoch == zombie.epoch + 1
+    assert (await sink.claim([partition]))[partition].next_offset is None
+
+
+async def test_two_workers_share_the_partitions_and_lose_nothing_when_one_leaves(worker: Worker) -> None:
+    second = another(worker)
+    before, during, after = _sales(60), _sales(60, "B"), _sales(60, "C")
+
+    async def shared() -> bool:
+        owned = (len(worker.runner._leases), len(second.runner._leases))
+        return min(owned) > 0 and sum(owned) == worker.kafka.partitions
+
+    await send(worker.kafka, *before)
+    async with worker.running():
+        await until_applied(worker, 60)
+        async with second.running():
+            await until(shared)
+            await send(worker.kafka, *during)
+            await until_applied(worker, 120)
+        await send(worker.kafka, *after)
+        await until_applied(worker, 180)
+
+    assert await applied(worker) == _ids([*before, *during, *after])
+
+
+async def _recreate(kafka: KafkaSettings) -> None:
+    admin = AIOKafkaAdminClient(**kafka.connection())
+    await admin.start()
+    await admin.delete_topics([kafka.topic("inventory-events")])
+    await admin.close()
+    await ensure_topics(kafka)
+
+
+async def test_a_recreated_topic_is_noticed_even_when_it_has_grown_past_the_offset(worker: Worker) -> None:
+    await send(worker.kafka, *_sales(20))
+    async with worker.running():
+        await until_applied(worker, 20)
+    await _recreate(worker.kafka)
+    await send(worker.kafka, *_sales(200, "B"))
+
+    with pytest.raises(TopicRecreated, match="republish --all"):
+        async with another(worker).running() as running:
+            await asyncio.wait({running}, timeout=20)
+
+    restarting = another(worker, kafka=worker.kafka.model_copy(update={"on_topic_recreated": "restart"}))
+    async with restarting.running():
+        await until_applied(worker, 220)
+    assert len(set(await applied(worker))) == 220
+
+
+async def test_one_batch_in_hand_is_finished_when_asked_to_stop(worker: Worker) -> None:
+    sales = _sales(30)
+    writing = asyncio.Event()
+
+    async def slow(_batches: Sequence[PartitionBatch]) -> None:
+        writing.set()
+        await asyncio.sleep(0.5)
+
+    await send(worker.kafka, *sales)
+    async with another(worker, trouble=slow).running():
+        await writing.wait()
+
+    assert len(await applied(worker)) > 0
+    async with another(worker).running():
+        await until_applied(worker, 30)
+    assert await applied(worker) == _ids(sales)
