@@ -26,8 +26,11 @@ MEDIA_TYPE = "application/problem+json"
 log = structlog.get_logger(__name__)
 
 
-class Problem(Exception):
-    """An error whose answer is known where it is raised: status, stable code, text for people."""
+class Problem(HTTPException):
+    """An error whose answer is known where it is raised: status, stable code, text for people.
+
+    An HTTPException, because FastAPI answers 400 for any other one that ends the reading of a body.
+    """
 
     def __init__(
         self,
@@ -37,12 +40,9 @@ class Problem(Exception):
         errors: Sequence[Mapping[str, Any]] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(detail)
-        self.status = status
+        super().__init__(status, detail, headers)
         self.code = code
-        self.detail = detail
         self.errors = errors
-        self.headers = headers
 
 
 class ProblemError(BaseModel):
@@ -71,15 +71,15 @@ def problem_response(request: Request, problem: Problem) -> Response:
     """The problem as `application/problem+json`; traceId is the id of the request."""
     body = {
         "type": f"urn:stockflow:problem:{problem.code}",
-        "title": HTTPStatus(problem.status).phrase,
-        "status": problem.status,
+        "title": HTTPStatus(problem.status_code).phrase,
+        "status": problem.status_code,
         "detail": problem.detail,
         "code": problem.code,
         "traceId": request.scope.get("request_id", ""),
         "errors": list(problem.errors),
     }
     content = json.dumps(body, default=str)
-    return Response(content, problem.status, dict(problem.headers or {}), MEDIA_TYPE)
+    return Response(content, problem.status_code, dict(problem.headers or {}), MEDIA_TYPE)
 
 
 def install(app: FastAPI, refusals: RefusalMap, constraints: ConstraintMap) -> None:

@@ -8,9 +8,16 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from deploy.local.servers import Servers
+from libs.chassis import logging
 from libs.chassis.database import Pool, open_pool
 from libs.chassis.settings import ServiceSettings
 from tests.chassis.example import SCHEMA, create_example
+
+
+@pytest.fixture(autouse=True, scope="session")
+def plain_logs() -> None:
+    """Logs as a process writes them."""
+    logging.configure("console", "warning", process="test")
 
 
 def open_settings(**changes: object) -> ServiceSettings:

@@ -1,0 +1,255 @@
+"""Processes as their supervisor and their clients see them: real ones, with signals and sockets."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from deploy.local.ports import free_ports
+from tests.chassis.test_problems import problem
+
+
+@dataclass
+class Started:
+    """A running process and its HTTP port."""
+
+    process: asyncio.subprocess.Process
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Address of its HTTP server."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def end(self) -> tuple[int, list[dict[str, Any]]]:
+        """Its exit code and the log lines that were not read before."""
+        output, _ = await asyncio.wait_for(self.process.communicate(), timeout=40)
+        assert self.process.returncode is not None
+        return self.process.returncode, [json.loads(line) for line in output.splitlines()]
+
+
+@asynccontextmanager
+async def started(kind: str, *, log_level: str = "info") -> AsyncIterator[Started]:
+    """A process of a kind; killed at the end if it still runs."""
+    port = free_ports(1)[0]
+    environment = {
+        **os.environ,
+        "DATABASE_URL": "postgresql://unused",
+        "AUTH_MODE": "off",
+        "PORT": str(port),
+        "OPS_PORT": str(port),
+        "LOG_FORMAT": "json",
+        "LOG_LEVEL": log_level,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.chassis.workers", kind, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield Started(process, port)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def until_serving(running: Started) -> httpx.Response:
+    """The first answer of /healthz."""
+    async with httpx.AsyncClient() as client:
+        for _ in range(600):
+            try:
+                return await client.get(f"{running.url}/healthz")
+            except httpx.TransportError:
+                await asyncio.sleep(0.05)
+    raise AssertionError("the process does not serve")
+
+
+@pytest.fixture(scope="module")
+async def api() -> AsyncIterator[Started]:
+    """The example API in a process of its own."""
+    async with started("api", log_level="warning") as running:
+        await until_serving(running)
+        yield running
+
+
+@pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kind", ["patient", "api"])
+async def test_a_signal_ends_a_process_with_exit_code_0(kind: str, stop_signal: signal.Signals) -> None:
+    async with started(kind) as running:
+        assert (await until_serving(running)).json() == {"status": "ok"}
+        running.process.send_signal(stop_signal)
+        code, _ = await running.end()
+    assert code == 0
+
+
+async def test_a_worker_that_fails_ends_with_exit_code_1_and_says_why() -> None:
+    async with started("crashing") as running:
+        code, lines = await running.end()
+    assert code == 1
+    crash = next(line for line in lines if line["event"] == "crashed")
+    assert (crash["level"], crash["process"]) == ("error", "crashing")
+    assert "out of luck" in crash["exception"]
+
+
+async def test_a_worker_that_is_done_ends_with_exit_code_0() -> None:
+    async with started("finished") as running:
+        assert (await running.end())[0] == 0
+
+
+async def test_a_second_signal_ends_a_worker_that_does_not_listen() -> None:
+    async with started("deaf") as running:
+        await until_serving(running)
+        running.process.terminate()
+        await asyncio.sleep(0.5)
+        assert running.process.returncode is None
+        running.process.terminate()
+        assert (await running.end())[0] == -signal.SIGTERM
+
+
+@pytest.mark.slow
+async def test_a_worker_that_does_not_listen_is_cut_off_after_its_grace_time() -> None:
+    async with started("deaf") as running:
+        await until_serving(running)
+        running.process.terminate()
+        code, lines = await running.end()
+    assert code == 1
+    assert "did not end within 20 s" in next(line for line in lines if line["event"] == "crashed")["exception"]
+
+
+async def test_a_taken_port_ends_a_process_with_exit_code_1() -> None:
+    listener = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", free_ports(1)[0])
+    taken = listener.sockets[0].getsockname()[1]
+    for kind in ("api", "patient"):
+        environment = {
+            **os.environ,
+            "DATABASE_URL": "x",
+            "AUTH_MODE": "off",
+            "PORT": str(taken),
+            "OPS_PORT": str(taken),
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.chassis.workers", kind, env=environment, stdout=asyncio.subprocess.PIPE
+        )
+        await process.communicate()
+        assert process.returncode == 1, kind
+    listener.close()
+
+
+async def test_the_ops_port_tells_the_reason_of_bad_health_and_the_metrics() -> None:
+    async with started("sick") as running:
+        health = await until_serving(running)
+        assert (health.status_code, health.json()["reason"]) == (503, "consumer stalled")
+        async with httpx.AsyncClient() as client:
+            assert "stockflow_test_steps_total 1.0" in (await client.get(f"{running.url}/metrics")).text
+
+
+async def test_a_value_cannot_forge_a_log_line() -> None:
+    async with started("patient") as running:
+        await until_serving(running)
+        running.process.terminate()
+        _, lines = await running.end()
+    assert next(line for line in lines if line["event"] == "working")["sku"] == "A\nforged line"
+
+
+async def test_requests_are_logged_with_their_id() -> None:
+    async with started("api") as running:
+        await until_serving(running)
+        async with httpx.AsyncClient() as client:
+            await client.get(f"{running.url}/nothing%0Aforged", headers={"X-Request-ID": "abc-1"})
+            await client.post(f"{running.url}/api/v1/bugs", headers={"X-Request-ID": "abc-2"})
+        running.process.terminate()
+        _, lines = await running.end()
+    logged = {(line["event"], line.get("request_id")): line for line in lines}
+    assert logged["http_request", "abc-1"]["status"] == 404
+    assert logged["http_request", "abc-1"]["path"] == "/nothing\nforged"
+    assert "secret internals" in logged["request_failed", "abc-2"]["exception"]
+    assert all(line["process"] == "example" for line in lines)
+
+
+async def test_a_request_in_flight_is_answered_before_the_end() -> None:
+    async with started("api") as running:
+        await until_serving(running)
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(b"POST /api/v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+        await writer.drain()
+        await asyncio.sleep(0.3)
+        running.process.terminate()
+        await asyncio.sleep(0.3)
+        writer.write(b"cd")
+        answer = await asyncio.wait_for(reader.read(), timeout=5)
+        writer.close()
+        assert b'{"bytes":4}' in answer
+        assert (await running.end())[0] == 0
+
+
+async def test_a_large_announced_body_is_413(api: Started) -> None:
+    async with httpx.AsyncClient() as client:
+        response = await client.post(
+            f"{api.url}/api/v1/documents", content=b"x" * (2 * 2**20), headers={"Content-Type": "application/json"}
+        )
+    problem(response, 413, "content-too-large")
+
+
+@pytest.mark.parametrize("path", ["documents", "uploads"])
+async def test_a_large_body_of_unannounced_length_is_413(api: Started, path: str) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(32):
+            yield b"x" * 2**16
+
+    async with httpx.AsyncClient() as client:
+        response = await client.post(
+            f"{api.url}/api/v1/{path}", content=chunks(), headers={"Content-Type": "application/json"}
+        )
+    problem(response, 413, "content-too-large")
+
+
+async def test_a_chunked_body_is_read(api: Started) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b'{"documentId": "7f1f1a2e-'
+        yield b'9d0e-4a7e-8f6e-2b9f3a4c5d6e"}'
+
+    async with httpx.AsyncClient() as client:
+        headers = {"Content-Type": "application/json"}
+        response = await client.post(f"{api.url}/api/v1/documents", content=chunks(), headers=headers)
+        assert response.status_code == 201, response.text
+        headers = {"Content-Type": "text/plain"}
+        response = await client.post(f"{api.url}/api/v1/documents", content=chunks(), headers=headers)
+        problem(response, 415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Request-ID: a\x00b\r\n\r\n",
+    ],
+)
+async def test_malformed_http_is_400_and_the_process_goes_on(api: Started, request_bytes: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(request_bytes)
+    writer.write_eof()
+    answer = await asyncio.wait_for(reader.read(), timeout=5)
+    writer.close()
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404")), answer
+    assert (await until_serving(api)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/things/%ff%fe", "/api/v1/things/%00", "//", "/%2e%2e/x", "/docs/static/../x"]
+)
+async def test_odd_paths_are_never_a_server_error(api: Started, path: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    status = int((await asyncio.wait_for(reader.read(), timeout=5)).split()[1])
+    writer.close()
+    assert status < 500
