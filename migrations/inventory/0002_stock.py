@@ -1,9 +1,9 @@
 """Products, warehouses, stock levels, the ledger, reservations, and the views that other services may read."""
 
-from alembic import op
+from migrations.script import execute
 
-revision = "0002"
-down_revision = "0001"
+revision = "0002_stock"
+down_revision = "0001_event_tables"
 branch_labels = None
 depends_on = None
 
@@ -12,13 +12,14 @@ VIEW_READERS = "stockflow_pipeline, stockflow_reorder, stockflow_analytics, stoc
 # Ids compare by bytes, so that the order in which Python sorts stock items is the order in which Postgres locks them.
 CATALOGUE = """
 CREATE TABLE category (
-    category_id text COLLATE "C" PRIMARY KEY,
-    name        text NOT NULL,
-    parent_id   text COLLATE "C" REFERENCES category,
-    status      text NOT NULL DEFAULT 'active',
-    version     bigint NOT NULL DEFAULT 1,
-    created_at  timestamptz NOT NULL DEFAULT now(),
-    updated_at  timestamptz NOT NULL DEFAULT now(),
+    category_id  text COLLATE "C" PRIMARY KEY,
+    name         text NOT NULL,
+    parent_id    text COLLATE "C" CONSTRAINT parent_category_known REFERENCES category,
+    status       text NOT NULL DEFAULT 'active',
+    version      bigint NOT NULL DEFAULT 1,
+    request_hash bytea NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    updated_at   timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT category_status_known CHECK (status IN ('active', 'archived')),
     CONSTRAINT category_not_its_own_parent CHECK (parent_id <> category_id)
 );
@@ -34,8 +35,9 @@ CREATE TABLE product (
     unit_price      numeric(18, 6),
     shelf_life_days integer,
     status          text NOT NULL DEFAULT 'active',
-    attributes      jsonb NOT NULL DEFAULT '{}',
+    attributes      jsonb NOT NULL,
     version         bigint NOT NULL DEFAULT 1,
+    request_hash    bytea NOT NULL,
     created_at      timestamptz NOT NULL DEFAULT now(),
     updated_at      timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT product_status_known CHECK (status IN ('active', 'archived')),
@@ -52,6 +54,7 @@ CREATE TABLE warehouse (
     address      jsonb,
     status       text NOT NULL DEFAULT 'active',
     version      bigint NOT NULL DEFAULT 1,
+    request_hash bytea NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now(),
     updated_at   timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT warehouse_status_known CHECK (status IN ('active', 'archived'))
@@ -248,7 +251,6 @@ CREATE VIEW reservations_v1 AS
 
 # History is insert-only for the service too: the grants say what the triggers enforce.
 GRANTS = f"""
-GRANT USAGE ON SCHEMA inventory TO stockflow_inventory, {VIEW_READERS};
 GRANT SELECT, INSERT, UPDATE ON category, product, warehouse, stock_level, allocation TO stockflow_inventory;
 GRANT SELECT, INSERT ON reservation, stock_transaction, ledger_entry, stock_repair, stock_repair_item, idempotency_key
     TO stockflow_inventory;
@@ -260,4 +262,4 @@ GRANT SELECT ON categories_v1, products_v1, warehouses_v1, stock_levels_v1, tran
 def upgrade() -> None:
     """Create the tables, triggers, views and grants."""
     for statements in (CATALOGUE, STOCK, REQUESTS, VIEWS, GRANTS):
-        op.execute(statements)
+        execute(statements)

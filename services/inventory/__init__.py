@@ -1,0 +1,1 @@
+"""The inventory service: products, warehouses, stock levels, the ledger and reservations."""

@@ -1,0 +1,59 @@
+"""The REST API of the inventory service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from libs.chassis import app as chassis
+from libs.chassis.database import open_pool, readiness
+from services.inventory.routes import (
+    categories,
+    ledger_entries,
+    outbox,
+    products,
+    stock_levels,
+    transaction_batches,
+    transactions,
+    warehouses,
+)
+from services.inventory.settings import Settings
+from services.inventory.statuses import CONSTRAINTS, REFUSALS
+
+DESCRIPTION = """Products, warehouses, stock levels and the ledger of every unit that moved.
+
+A *stock transaction* is a document of 1 to 1,000 lines, posted whole or not at all. Its id is chosen by the caller:
+sending it again is safe. Stock never goes below zero, and what is recorded is never changed, only reversed."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; its pool opens with its lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        url = settings.database_url.get_secret_value()
+        async with await open_pool(
+            url, size=settings.database_pool_size, application_name="inventory-api"
+        ) as app.state.pool:
+            yield
+
+    routes = (
+        products,
+        categories,
+        warehouses,
+        stock_levels,
+        transactions,
+        transaction_batches,
+        ledger_entries,
+        outbox,
+    )
+    return chassis.create_app(
+        title="Stockflow inventory",
+        description=DESCRIPTION,
+        settings=settings,
+        lifespan=lifespan,
+        routers=[module.router for module in routes],
+        refusals=REFUSALS,
+        constraints=CONSTRAINTS,
+        readiness=readiness,
+    )

@@ -1,0 +1,71 @@
+"""The locked stock levels of one database transaction, what is decided about them, and their one write at the end."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from libs.chassis.database import Connection
+from libs.events import outbox
+from libs.events.envelope import Event
+from libs.events.inventory import LevelChangeCause
+from services.inventory import events, stock
+from services.inventory.queries import holds, levels
+from services.inventory.reservation import Hold
+from services.inventory.stock import StockItem, StockLevel
+from services.inventory.transaction import Catalogued
+
+
+@dataclass(slots=True)
+class Book:
+    """Levels as they will stand. `now` is the database's clock after the locks were granted."""
+
+    now: datetime
+    levels: dict[StockItem, StockLevel]
+    unusable: Mapping[StockItem, Catalogued]
+    changed: set[StockItem] = field(default_factory=set)
+    settled: list[tuple[Hold, int, int]] = field(default_factory=list)
+    publications: list[Event] = field(default_factory=list)
+
+    def put(self, changed: Iterable[StockLevel]) -> None:
+        """Let these levels be written by `save`."""
+        for level in changed:
+            self.levels[level.item] = level
+            self.changed.add(level.item)
+
+    def release(self, released: Iterable[tuple[Hold, int]], *, source: str = "api") -> None:
+        """Give units of holds back to their levels, one revision and one event per level."""
+        quantities: dict[StockItem, int] = {}
+        for hold, quantity in released:
+            quantities[hold.item] = quantities.get(hold.item, 0) + quantity
+            self.settled.append((hold, 0, quantity))
+        for item, quantity in sorted(quantities.items()):
+            level = stock.release(self.levels[item], quantity)
+            self.put([level])
+            self.publications.append(
+                events.stock_level_change(level, LevelChangeCause.RESERVATION, self.now, source=source)
+            )
+
+
+async def lock(connection: Connection, items: Collection[StockItem], arriving: Collection[StockItem] = ()) -> Book:
+    """Lock the levels of these items and release what is overdue on them.
+
+    Items in `arriving` get a level if they have none; the others stand at nothing on hand then.
+    """
+    ordered = sorted(items)
+    if arriving:
+        await levels.create_missing(connection, sorted(arriving))
+    locked = await levels.lock(connection, ordered)
+    unusable = await levels.unusable(connection, ordered)
+    now, overdue = await holds.overdue(connection, ordered)
+    book = Book(now, {item: locked.get(item) or stock.empty(item, now) for item in ordered}, unusable)
+    book.release((hold, hold.outstanding) for hold in overdue)
+    return book
+
+
+async def save(connection: Connection, book: Book) -> None:
+    """Write the changed levels, the settled holds and the events: one statement each."""
+    if book.settled:
+        await holds.settle(connection, book.settled)
+    if book.changed:
+        await levels.write(connection, [book.levels[item] for item in sorted(book.changed)], book.now)
+    await outbox.enqueue(connection, book.publications)

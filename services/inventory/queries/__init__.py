@@ -1,0 +1,1 @@
+"""SQL of the inventory service: a function per statement."""

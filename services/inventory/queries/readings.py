@@ -1,0 +1,75 @@
+"""Stock levels as readers see them: holds that are overdue count as available, swept or not."""
+
+from typing import Any
+
+import asyncpg
+from sqlalchemy import BigInteger, ColumnElement, Select, case, cast, func, select
+
+from libs.chassis.database import Connection
+from libs.events.inventory import StockStatus
+from services.inventory.tables import allocation, stock_level
+
+_level = stock_level.c
+_overdue = (
+    select(func.coalesce(cast(func.sum(allocation.c.outstanding), BigInteger), 0))
+    .where(
+        allocation.c.sku == _level.sku,
+        allocation.c.warehouse_id == _level.warehouse_id,
+        allocation.c.outstanding > 0,
+        allocation.c.expires_at <= func.statement_timestamp(),
+    )
+    .correlate(stock_level)
+    .scalar_subquery()
+)
+_reserved = (_level.quantity_reserved - _overdue).label("quantity_reserved")
+available: ColumnElement[Any] = _level.quantity_on_hand - _level.quantity_reserved + _overdue
+status: ColumnElement[Any] = case(
+    (available == 0, StockStatus.OUT_OF_STOCK.value),
+    (available <= _level.reorder_point, StockStatus.LOW_STOCK.value),
+    else_=StockStatus.IN_STOCK.value,
+)
+
+
+def stock_levels() -> Select[Any]:
+    """One row per stock item that has a level."""
+    return select(
+        _level.sku,
+        _level.warehouse_id,
+        _level.quantity_on_hand,
+        _reserved,
+        available.label("quantity_available"),
+        _level.reorder_point,
+        _level.reorder_quantity,
+        status.label("stock_status"),
+        _level.sequence,
+        _level.revision,
+        _level.updated_at,
+    )
+
+
+async def read_level(connection: Connection, sku: str, warehouse_id: str) -> asyncpg.Record | None:
+    """The level of one stock item; nothing on hand at revision 0 where it has none; None where it cannot have one."""
+    return await connection.fetchrow(
+        """
+        SELECT sku, warehouse_id, quantity_on_hand, quantity_reserved,
+               quantity_on_hand - quantity_reserved AS quantity_available, reorder_point, reorder_quantity,
+               CASE WHEN quantity_on_hand = quantity_reserved THEN 'OUT_OF_STOCK'
+                    WHEN quantity_on_hand - quantity_reserved <= reorder_point THEN 'LOW_STOCK'
+                    ELSE 'IN_STOCK' END AS stock_status,
+               sequence, revision, updated_at
+          FROM (SELECT product.sku, warehouse.warehouse_id, coalesce(quantity_on_hand, 0) AS quantity_on_hand,
+                       coalesce(quantity_reserved, 0) - (
+                           SELECT coalesce(sum(outstanding), 0)::bigint
+                             FROM allocation
+                            WHERE allocation.sku = $1 AND allocation.warehouse_id = $2 AND outstanding > 0
+                              AND expires_at <= statement_timestamp()) AS quantity_reserved,
+                       reorder_point, reorder_quantity, coalesce(sequence, 0) AS sequence,
+                       coalesce(revision, 0) AS revision, level.updated_at
+                  FROM product
+                 CROSS JOIN warehouse
+                  LEFT JOIN stock_level AS level USING (sku, warehouse_id)
+                 WHERE product.sku = $1 AND warehouse.warehouse_id = $2) AS item
+        """,
+        sku,
+        warehouse_id,
+    )

@@ -1,0 +1,91 @@
+"""What the rules refuse. None of these knows of HTTP: `statuses.py` gives each its status and code."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class Refused(Exception):
+    """A rule refuses what was asked; the text names the thing and the numbers.
+
+    `errors` lists every fault as `{"pointer", "detail"}`, the pointer into the document that was sent.
+    """
+
+    def __init__(self, detail: str, errors: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(detail)
+        self.errors = list(errors)
+
+
+class InsufficientStock(Refused):
+    """Fewer units are available than asked."""
+
+
+class QuantityOutOfRange(Refused):
+    """The balance would not fit in 64 bits."""
+
+
+class WrongSign(Refused):
+    """A quantity change has a sign that its transaction type does not take, or is zero."""
+
+
+class WrongLine(Refused):
+    """A line holds a quantity of the wrong kind: a count takes countedQuantity, every other type quantityChange."""
+
+
+class UnbalancedTransfer(Refused):
+    """The lines of a transfer do not sum to zero for a sku."""
+
+
+class ReasonMissing(Refused):
+    """An adjustment does not say why."""
+
+
+class OccurredInFuture(Refused):
+    """The document claims to have happened later than now."""
+
+
+class CountConflict(Refused):
+    """The stock moved since it was counted: the expected quantity is not what is on hand."""
+
+
+class ReservedExceedsCount(Refused):
+    """Fewer units were counted than are promised to reservations."""
+
+
+class UnknownProduct(Refused):
+    """A line names a product that does not exist."""
+
+
+class UnknownWarehouse(Refused):
+    """A line names a warehouse that does not exist."""
+
+
+class Archived(Refused):
+    """A line names a product or warehouse that is archived."""
+
+
+class KeyReused(Refused):
+    """The id was used before for something else."""
+
+
+class BatchRejected(Refused):
+    """The document is valid, but another one of its batch is not."""
+
+
+class AlreadyExists(Refused):
+    """The key is taken by something that was created differently."""
+
+
+class UnknownCategory(Refused):
+    """There is no such category."""
+
+
+class CategoryCircle(Refused):
+    """A category would come to lie below itself."""
+
+
+class StillInUse(Refused):
+    """What should be archived still holds stock, or others still refer to it."""
+
+
+class UnknownStockItem(Refused):
+    """There is no such product or no such warehouse."""

@@ -1,0 +1,41 @@
+"""How a posted document is answered, by whatever route it came."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Request, Response
+
+from libs.chassis.database import Connection, Pool, acquired
+from libs.chassis.problems import Problem
+from services.inventory.outcome import Outcome, Posted, Rejected
+from services.inventory.queries import transactions
+from services.inventory.routes.access import mark_replayed
+from services.inventory.schemas.stock import TransactionOut
+
+
+async def _pool(request: Request) -> Pool:
+    pool: Pool = request.app.state.pool
+    return pool
+
+
+DatabasePool = Annotated[Pool, Depends(_pool)]
+"""For work that opens its own transactions, so that it can repeat them."""
+
+
+async def answer(outcome: Outcome, pool: Pool, response: Response) -> TransactionOut:
+    """The transaction as it is in the ledger; raises the refusal of a rejected one."""
+    if isinstance(outcome, Rejected):
+        raise outcome.error
+    if isinstance(outcome, Posted):
+        return TransactionOut.of_posted(outcome)
+    mark_replayed(response)
+    async with acquired(pool) as connection:
+        return await stored(connection, outcome.document.transaction_id)
+
+
+async def stored(connection: Connection, transaction_id: UUID) -> TransactionOut:
+    """A posted transaction with its lines; a `Problem` 404 without one."""
+    header = await transactions.header(connection, transaction_id)
+    if header is None:
+        raise Problem(404, "not-found", f"There is no transaction {transaction_id}.")
+    return TransactionOut.of_entries(header, await transactions.entries(connection, transaction_id))

@@ -1,0 +1,63 @@
+"""Stock transactions: posted once, never changed."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from sqlalchemy import select
+
+from libs.chassis.database import ReadConnection, fetch_all
+from libs.chassis.paging import Page, Paging, keyset
+from libs.events.inventory import TransactionType
+from services.inventory import ledger
+from services.inventory.outcome import ErrorPolicy
+from services.inventory.routes.access import Operator, Reader
+from services.inventory.routes.posting import DatabasePool, answer, stored
+from services.inventory.schemas.fields import Instant
+from services.inventory.schemas.stock import TransactionHeaderOut, TransactionIn, TransactionOut
+from services.inventory.tables import stock_transaction
+
+router = APIRouter(prefix="/api/v1/transactions", tags=["transactions"])
+
+
+@router.post("", status_code=201, responses={200: {"model": TransactionOut, "description": "Posted before"}})
+async def post_transaction(
+    body: TransactionIn, pool: DatabasePool, principal: Operator, response: Response
+) -> TransactionOut:
+    """Post one stock transaction. Repeating a transactionId with the same body changes nothing and answers 200."""
+    principal.check_warehouses(*body.warehouse_ids)
+    [outcome] = await ledger.post(pool, [body.document(principal.name)], ErrorPolicy.REJECT_ALL)
+    return await answer(outcome, pool, response)
+
+
+@router.get("")
+async def list_transactions(
+    connection: ReadConnection,
+    _principal: Reader,
+    paging: Paging,
+    transaction_type: Annotated[TransactionType | None, Query(alias="transactionType")] = None,
+    reference_id: Annotated[str | None, Query(alias="referenceId", max_length=256)] = None,
+    recorded_from: Annotated[
+        Instant | None, Query(alias="recordedFrom", description="At this instant or later.")
+    ] = None,
+    recorded_to: Annotated[Instant | None, Query(alias="recordedTo", description="Before this instant.")] = None,
+) -> Page[TransactionHeaderOut]:
+    """Posted transactions without their lines, in the order of recording."""
+    columns = stock_transaction.c
+    statement = select(*columns)
+    if transaction_type is not None:
+        statement = statement.where(columns.transaction_type == transaction_type.value)
+    if reference_id is not None:
+        statement = statement.where(columns.reference_id == reference_id)
+    if recorded_from is not None:
+        statement = statement.where(columns.recorded_at >= recorded_from)
+    if recorded_to is not None:
+        statement = statement.where(columns.recorded_at < recorded_to)
+    rows = await fetch_all(connection, keyset(statement, [columns.recorded_at, columns.transaction_id], paging))
+    return paging.page(rows, ["recorded_at", "transaction_id"], TransactionHeaderOut.of)
+
+
+@router.get("/{transaction_id}")
+async def get_transaction(transaction_id: UUID, connection: ReadConnection, _principal: Reader) -> TransactionOut:
+    """One posted transaction with its lines."""
+    return await stored(connection, transaction_id)

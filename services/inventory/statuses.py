@@ -1,0 +1,35 @@
+"""HTTP status and code of everything that the rules and the database refuse."""
+
+from typing import Final
+
+from libs.chassis.problems import ConstraintMap, RefusalMap
+from services.inventory import refusal
+
+REFUSALS: Final[RefusalMap] = {
+    refusal.InsufficientStock: (409, "insufficient-stock"),
+    refusal.QuantityOutOfRange: (422, "quantity-out-of-range"),
+    refusal.WrongSign: (422, "wrong-sign"),
+    refusal.WrongLine: (422, "wrong-line"),
+    refusal.UnbalancedTransfer: (422, "unbalanced-transfer"),
+    refusal.ReasonMissing: (422, "reason-missing"),
+    refusal.OccurredInFuture: (422, "occurred-in-future"),
+    refusal.CountConflict: (409, "count-conflict"),
+    refusal.ReservedExceedsCount: (409, "reserved-exceeds-count"),
+    refusal.UnknownProduct: (422, "unknown-product"),
+    refusal.UnknownWarehouse: (422, "unknown-warehouse"),
+    refusal.UnknownStockItem: (404, "not-found"),
+    refusal.UnknownCategory: (422, "unknown-category"),
+    refusal.Archived: (409, "archived"),
+    refusal.StillInUse: (409, "still-in-use"),
+    refusal.CategoryCircle: (409, "category-circle"),
+    refusal.AlreadyExists: (409, "already-exists"),
+    refusal.KeyReused: (422, "idempotency-key-reused"),
+    refusal.BatchRejected: (409, "batch-rejected"),
+}
+
+CONSTRAINTS: Final[ConstraintMap] = {
+    "product_category_known": (422, "unknown-category", "There is no such category."),
+    "parent_category_known": (422, "unknown-category", "There is no such parent category."),
+    "occurred_not_in_future": (422, "occurred-in-future", "occurredAt lies more than 5 minutes ahead."),
+    "reversed_once": (409, "already-reversed", "The transaction is reversed already."),
+}
