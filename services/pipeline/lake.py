@@ -1,0 +1,181 @@
+"""The lake: one Delta table per topic, partitioned by date and warehouse. The only file that knows deltalake."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
+
+from libs.events.topics import TOPICS, Topic
+from services.pipeline.event_table import PARTITION_COLUMNS, EventTable, models_of
+
+# A commit log of more than this many entries is condensed into a checkpoint, so that opening stays cheap.
+_CONFIGURATION = {"delta.checkpointInterval": "50"}
+ROWS_AT_A_TIME = 1_000_000
+_ZSTD = WriterProperties(compression="ZSTD", compression_level=3)
+
+
+class StaleWriter(Exception):
+    """Others have moved these writers' versions; nothing was written."""
+
+    def __init__(self, writers: Sequence[str]) -> None:
+        super().__init__(", ".join(writers))
+        self.writers = tuple(writers)
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """A writer's version before and after an append: offsets of a Kafka partition, None before the first."""
+
+    before: int | None
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What a table of the lake holds."""
+
+    name: str
+    url: str
+    version: int
+    files: int
+    rows: int
+    size_bytes: int
+    first_date: date | None
+    last_date: date | None
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the storage failed, or another writer was faster, so that the same append may work later."""
+    return isinstance(error, OSError | DeltaError) and not isinstance(error, SchemaMismatchError)
+
+
+class LakeTable:
+    """The table of one topic. Every method blocks: call it in a thread."""
+
+    def __init__(self, lake_url: str, topic: Topic) -> None:
+        self.topic = topic
+        self.url = f"{lake_url.rstrip('/')}/{topic.name}"
+        self._rows = EventTable(models_of(topic.events))
+        self._table: DeltaTable | None = None
+
+    @property
+    def event_table(self) -> EventTable:
+        """How events lie in the table."""
+        return self._rows
+
+    def versions(self, writers: Sequence[str]) -> dict[str, int | None]:
+        """The stored version of each writer, None where it has never written."""
+        table = self._open()
+        table.update_incremental()
+        return {writer: table.transaction_version(writer) for writer in writers}
+
+    def append(self, rows: pa.Table, advances: Mapping[str, Advance]) -> None:
+        """Add rows and move the writers' versions in one commit. Raises StaleWriter when a version is not as expected.
+
+        Delta refuses a commit when, since our snapshot, somebody else has moved one of these versions; what moved
+        before our snapshot is compared here.
+        """
+        table = self._open()
+        self._check(table, advances)
+        transactions = [Transaction(writer, advance.after) for writer, advance in advances.items()]
+        try:
+            write_deltalake(
+                table,
+                rows,
+                mode="append",
+                schema_mode="merge",
+                writer_properties=_ZSTD,
+                commit_properties=CommitProperties(app_transactions=transactions),
+            )
+        except CommitFailedError:
+            table.update_incremental()
+            self._check(table, advances)
+            raise
+
+    def events(self, event_type: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Events of a type, some dates at a time, without the repeats that a producer made.
+
+        Repeats of an event carry the same timestamp, so they lie in the same date.
+        """
+        if not DeltaTable.is_deltatable(self.url):
+            return
+        table = DeltaTable(self.url)
+        selected = ", ".join(f'first_value("{column}") AS "{column}"' for column in columns)
+        for first, last in _date_ranges(_files(table)):
+            yield pa.table(
+                QueryBuilder()
+                .register("events", table)
+                .execute(
+                    f"""
+                    SELECT {selected} FROM events
+                     WHERE "eventType" = '{event_type}' AND "date" BETWEEN DATE '{first}' AND DATE '{last}'
+                     GROUP BY "eventId"
+                    """
+                )
+            )
+
+    def describe(self) -> Dataset | None:
+        """What the table holds, from its commit log alone; None before the first commit."""
+        if not DeltaTable.is_deltatable(self.url):
+            return None
+        table = DeltaTable(self.url)
+        files = _files(table)
+        dates = files["partition.date"] if files.num_rows else pa.array([], pa.date32())
+        return Dataset(
+            name=self.topic.name,
+            url=self.url,
+            version=table.version(),
+            files=files.num_rows,
+            rows=pc.sum(files["num_records"]).as_py() or 0,
+            size_bytes=pc.sum(files["size_bytes"]).as_py() or 0,
+            first_date=pc.min(dates).as_py(),
+            last_date=pc.max(dates).as_py(),
+        )
+
+    def _open(self) -> DeltaTable:
+        if self._table is None:
+            self._table = DeltaTable.create(
+                self.url,
+                self._rows.schema,
+                mode="ignore",
+                partition_by=list(PARTITION_COLUMNS),
+                configuration=_CONFIGURATION,
+            )
+        return self._table
+
+    def _check(self, table: DeltaTable, advances: Mapping[str, Advance]) -> None:
+        stale = [writer for writer, advance in advances.items() if table.transaction_version(writer) != advance.before]
+        if stale:
+            raise StaleWriter(stale)
+
+
+def tables(lake_url: str) -> list[LakeTable]:
+    """The tables of all topics."""
+    return [LakeTable(lake_url, topic) for topic in TOPICS]
+
+
+def _files(table: DeltaTable) -> pa.Table:
+    """One row per data file: its partition, rows and bytes."""
+    return pa.table(table.get_add_actions(flatten=True))
+
+
+def _date_ranges(files: pa.Table) -> list[tuple[date, date]]:
+    """First and last dates that together hold at most ROWS_AT_A_TIME rows, unless one date alone holds more."""
+    rows_per_date: Counter[date] = Counter()
+    for file in files.select(["partition.date", "num_records"]).to_pylist():
+        rows_per_date[file["partition.date"]] += file["num_records"]
+    ranges: list[tuple[date, date]] = []
+    rows = 0
+    for day in sorted(rows_per_date):
+        rows += rows_per_date[day]
+        if ranges and rows <= ROWS_AT_A_TIME:
+            ranges[-1] = ranges[-1][0], day
+        else:
+            ranges.append((day, day))
+            rows = rows_per_date[day]
+    return ranges
