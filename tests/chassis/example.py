@@ -189,15 +189,3 @@ def create_example(settings: ServiceSettings) -> FastAPI:
         },
         readiness=no_dependencies,
     )
-
-
-def serve_example() -> None:
-    """The example in a process of its own."""
-    from libs.chassis.process import serve
-
-    settings = ServiceSettings()
-    serve(create_example(settings), settings, "example")
-
-
-if __name__ == "__main__":
-    serve_example()

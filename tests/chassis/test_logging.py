@@ -1,5 +1,6 @@
 """Log lines that people read."""
 
+import json
 import logging as standard
 from collections.abc import Iterator
 
@@ -26,9 +27,17 @@ def test_a_line_for_people_stays_one_line(capsys: pytest.CaptureFixture[str]) ->
     assert "from a\\nlibrary" in lines[1]
 
 
+def test_a_json_line_is_one_object_with_its_process(capsys: pytest.CaptureFixture[str]) -> None:
+    logging.configure("json", "info", process="demo")
+    structlog.get_logger().info("posted", sku="A\r\nB")
+    (line,) = capsys.readouterr().out.splitlines()
+    entry = json.loads(line)
+    assert (entry["event"], entry["sku"], entry["process"], entry["level"]) == ("posted", "A\r\nB", "demo", "info")
+
+
 def test_local_variables_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
     for form in ("console", "json"):
-        logging.configure(form, "info", process="demo")  # type: ignore[arg-type]
+        logging.configure(form, "info", process="demo")
         password = "hunter2"[::-1]
         try:
             raise ValueError("failed")

@@ -3,7 +3,6 @@
 import asyncio
 import sys
 
-import structlog
 from prometheus_client import Counter
 
 from libs.chassis.process import Main, run, serve
@@ -16,7 +15,6 @@ STEPS = Counter("stockflow_test_steps", "Steps of a worker.")
 async def patient(stop: asyncio.Event) -> None:
     """Works until it is asked to stop."""
     STEPS.inc()
-    structlog.get_logger().info("working", sku="A\nforged line")
     await stop.wait()
 
 
