@@ -21,6 +21,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from libs.events import decoding, lag
 from libs.events.decoding import Poison, Received
+from libs.events.failpoints import failpoint
 from libs.events.settings import KafkaSettings
 from libs.events.sink import Claim, Fenced, PartitionBatch, PoisonError, RecordId, Sink
 from libs.events.topics import Topic
@@ -167,6 +168,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             if await _unless(stop, self._consumer.start()):
                 await self._consume(stop)
+                failpoint("consumer.draining")
                 await self._write_rest(DRAIN_SECONDS)
                 await self._commit_to_kafka()
         finally:
@@ -188,6 +190,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._generation += 1
         await _cancel(self._claiming)
         self._claiming = None
+        failpoint("consumer.revoked")
         await self._write_rest(REBALANCE_TIMEOUT_MS / 2000)
         self._leases.clear()
 
@@ -289,6 +292,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
                 else:
                     batches = _condemned(batches, error)
             else:
+                failpoint("consumer.written")
                 self._written(batches)
                 return
 

@@ -11,14 +11,18 @@ import random
 from collections import Counter as Tally
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 
 import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.producer.message_accumulator import BatchBuilder
 from prometheus_client import Counter, Gauge
 
 from libs.events import outbox
+from libs.events.failpoints import failpoint
 from libs.events.offsets import TRANSIENT
 from libs.events.producer import producer
 from libs.events.settings import KafkaSettings
@@ -36,6 +40,8 @@ SHORTEST_POLL_SECONDS = 0.005
 LONGEST_POLL_SECONDS = 0.2
 SHARE_SECONDS = 1.0
 """How often shards are shared out anew, and the depth is measured."""
+
+_partitioner = DefaultPartitioner()
 
 # Lock classes are per schema, because several services keep their outbox in one database.
 _PRESENCE = "(hashtext('relay:' || current_schema()) & 2147483647)"
@@ -100,19 +106,40 @@ class Relay:
                 pause = min(pause * 2, LONGEST_POLL_SECONDS)
 
     async def _send(self, sender: AIOKafkaProducer, rows: Sequence[asyncpg.Record]) -> None:
-        """Send all rows in order and wait for every acknowledgement; any error ends the session."""
-        acknowledgements = [
-            await sender.send(
-                self._kafka.topic(row["topic"]),
-                value=row["value"],
-                key=row["key"].encode(),
-                headers=[(name, value.encode()) for name, value in json.loads(row["headers"]).items()],
-            )
-            for row in rows
-        ]
+        """Send all rows, in order within each partition, and wait for every acknowledgement.
+
+        Whole batches are built here because handing over record by record costs three times as much.
+        """
+        acknowledgements = []
+        open_batches: dict[tuple[str, int], BatchBuilder] = {}
+
+        async def close(topic: str, partition: int) -> None:
+            batch = open_batches.pop((topic, partition))
+            acknowledgements.append(await sender.send_batch(batch, topic, partition=partition))
+
+        for row in rows:
+            topic, key = self._kafka.topic(row["topic"]), row["key"].encode()
+            place = (topic, _partition(key, tuple(sorted(await sender.partitions_for(topic)))))
+            while not _append(open_batches.setdefault(place, sender.create_batch()), key, row):
+                await close(*place)
+        for place in list(open_batches):
+            await close(*place)
         await asyncio.gather(*acknowledgements)
-        for topic, count in Tally(row["topic"] for row in rows).items():
-            PUBLISHED.labels(topic).inc(count)
+        failpoint("relay.sent")
+        for name, count in Tally(row["topic"] for row in rows).items():
+            PUBLISHED.labels(name).inc(count)
+
+
+def _append(batch: BatchBuilder, key: bytes, row: asyncpg.Record) -> bool:
+    """Whether the row found room; an empty batch takes a row of any size."""
+    headers = [(name, value.encode()) for name, value in json.loads(row["headers"]).items()]
+    return batch.append(key=key, value=row["value"], timestamp=None, headers=headers) is not None
+
+
+@lru_cache(maxsize=100_000)
+def _partition(key: bytes, partitions: tuple[int, ...]) -> int:
+    """Where Kafka's own clients put a key, murmur2 of it: other producers of the topic agree."""
+    return int(_partitioner(key, list(partitions), list(partitions)))
 
 
 async def run_relay(stop: asyncio.Event, *, database_url: str, kafka: KafkaSettings, name: str) -> None:
