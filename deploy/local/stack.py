@@ -26,6 +26,8 @@ from migrations.roles import OWNER, RUNTIME_ROLES
 
 DATABASE: Final = "stockflow"
 _ROLES: Final = tuple(role.removeprefix("stockflow_") for role in (OWNER, *RUNTIME_ROLES))
+_LAPTOP: Final = {"KAFKA_SESSION_TIMEOUT_MS": "6000", "KAFKA_ON_TOPIC_RECREATED": "restart"}
+"""A dead worker is noticed soon, and a broker that forgot its tail, as this one does when killed, is read from the start."""
 _STOP_SECONDS: Final = 60.0
 
 Ports = Literal["default", "auto"]
@@ -206,7 +208,7 @@ class Stack:
             name: value for name, value in self.env.items() if name != "API_KEY" and not name.startswith("DATABASE_URL")
         }
         database_url = self._role_url(process.service)
-        return {"LOG_FORMAT": "json", **shared, "DATABASE_URL": database_url, **self._environment}
+        return {"LOG_FORMAT": "json", **_LAPTOP, **shared, "DATABASE_URL": database_url, **self._environment}
 
     async def _after_restart(self, name: str) -> None:
         """Put right what a crash took along. The broker forgets what it had not saved, be it whole topics."""
