@@ -13,7 +13,6 @@ import httpx
 import pytest
 
 from libs.events.inventory import TransactionType
-from tools.replay import run
 from tools.replay.api import Api, UnexpectedAnswer
 from tools.replay.catalogue import MinMaxPolicy, Product
 from tools.replay.documents import Document, Line, transaction_id
@@ -147,7 +146,7 @@ async def test_a_paced_replay_keeps_the_distance_of_the_documents(monkeypatch: p
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr(run.asyncio, "sleep", sleep)
+    monkeypatch.setattr("asyncio.sleep", sleep)
     service = Inventory()
 
     # One minute of the file per second: documents 1 and 2 lie a second apart, 2 and 4 two seconds.

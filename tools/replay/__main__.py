@@ -24,7 +24,7 @@ ALL_POSTED, SOME_REJECTED, NOT_DONE = 0, 1, 2
 def main(arguments: list[str] | None = None) -> int:
     """Replay the file named on the command line; the exit code."""
     options = _parser().parse_args(arguments)
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True)
     try:
         return asyncio.run(_replay(options, _settings(options), console))
     except ValidationError as error:

@@ -156,5 +156,4 @@ class Api:
 
 def _refusal(response: httpx.Response) -> Refusal:
     problem = response.json()
-    places = "; ".join(f"{error.get('pointer', '')}: {error['detail']}" for error in problem.get("errors", [])[:5])
-    return Refusal(problem["code"], f"{problem['detail']} ({places})" if places else problem["detail"])
+    return Refusal(problem["code"], problem["detail"])

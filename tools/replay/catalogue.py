@@ -8,6 +8,7 @@ import polars as pl
 LEAD_TIME_DAYS = 7
 REVIEW_DAYS = 14
 LONGEST_NAME = 200
+MOST_UNITS_OF_A_POLICY = 10**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ def min_max_policies(sales: pl.DataFrame, *, busiest: int) -> list[MinMaxPolicy]
     """Policies of the stock items with the most net units sold, busiest first, ties in byte order.
 
     With d = net units / days between the first and the last day of the file, the reorder point covers LEAD_TIME_DAYS
-    of d and an order brings REVIEW_DAYS of d on top. Items that sold nothing on balance get no policy.
+    of d and an order brings REVIEW_DAYS of d on top. Items that sold nothing on balance get no policy, nor do those
+    that sold more than a policy can name.
     """
     if sales.is_empty():
         return []
@@ -75,7 +77,8 @@ def min_max_policies(sales: pl.DataFrame, *, busiest: int) -> list[MinMaxPolicy]
         .sort("quantity", "warehouse_id", "sku", descending=[True, False, False])
         .head(busiest)
     )
-    return [min_max_policy(sku, warehouse, units / days) for warehouse, sku, units in sold.iter_rows()]
+    policies = [min_max_policy(sku, warehouse, units / days) for warehouse, sku, units in sold.iter_rows()]
+    return [policy for policy in policies if policy.order_up_to <= MOST_UNITS_OF_A_POLICY]
 
 
 def min_max_policy(sku: str, warehouse_id: str, demand_per_day: float) -> MinMaxPolicy:

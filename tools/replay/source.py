@@ -4,8 +4,18 @@ from pathlib import Path
 
 import polars as pl
 
-REQUIRED = ("InvoiceNo", "StockCode", "Quantity", "InvoiceDate", "Country")
-OPTIONAL = ("row_no", "Description", "UnitPrice", "CustomerID")
+COLUMNS = (
+    "row_no",
+    "InvoiceNo",
+    "StockCode",
+    "Description",
+    "Quantity",
+    "InvoiceDate",
+    "UnitPrice",
+    "CustomerID",
+    "Country",
+)
+OPTIONAL = frozenset({"row_no", "Description", "UnitPrice", "CustomerID"})
 
 
 class UnreadableFile(Exception):
@@ -19,17 +29,13 @@ def read(path: Path) -> pl.DataFrame:
     Columns that the file lacks and a replay can do without are null; `row_no` is then the position + 1.
     """
     frame = _parquet(path) if path.suffix.lower() in {".parquet", ".pq"} else _csv(path)
-    missing = [name for name in REQUIRED if name not in frame.columns]
+    missing = [name for name in COLUMNS if name not in OPTIONAL and name not in frame.columns]
     if missing:
         raise UnreadableFile(f"{path} has no column {', '.join(missing)}")
-    known = [_as_text(name, frame.schema[name]) for name in (*REQUIRED, *OPTIONAL) if name in frame.columns]
-    absent = [
-        pl.lit(None, pl.String).alias(name) for name in OPTIONAL if name not in frame.columns and name != "row_no"
-    ]
-    rows = frame.select(*known, *absent).with_row_index("position")
-    if "row_no" in rows.columns:
-        return rows
-    return rows.with_columns(row_no=(pl.col("position") + 1).cast(pl.String))
+    rows = frame.with_row_index("position")
+    if "row_no" not in frame.columns:
+        rows = rows.with_columns(row_no=pl.col("position") + 1)
+    return rows.select("position", *(_as_text(name, rows.schema.get(name)) for name in COLUMNS))
 
 
 def _parquet(path: Path) -> pl.DataFrame:
@@ -46,8 +52,10 @@ def _csv(path: Path) -> pl.DataFrame:
         raise UnreadableFile(f"{path}: {error}") from error
 
 
-def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
+def _as_text(name: str, dtype: pl.DataType | None) -> pl.Expr:
     """A column as text; instants in UTC, and NaN, which some writers use for a missing number, as null."""
+    if dtype is None:
+        return pl.lit(None, pl.String).alias(name)
     column = pl.col(name)
     if isinstance(dtype, pl.Datetime):
         instants = column.dt.convert_time_zone("UTC") if dtype.time_zone else column
