@@ -21,11 +21,24 @@ def _plain(amount: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+_PLACES = (AfterValidator(lambda amount: amount.quantize(_MICRO)), PlainSerializer(_plain, return_type=str))
+
 Money = Annotated[
     Decimal,
     Field(ge=0, lt=10**12, max_digits=18, decimal_places=6, description="Exact decimal; a string in every answer."),
-    AfterValidator(lambda amount: amount.quantize(_MICRO)),
-    PlainSerializer(_plain, return_type=str),
+    *_PLACES,
+]
+
+LinePrice = Annotated[
+    Decimal,
+    Field(
+        gt=-(10**12),
+        lt=10**12,
+        max_digits=18,
+        decimal_places=6,
+        description="Exact decimal; a string in every answer. Negative where money goes the other way: a bad debt.",
+    ),
+    *_PLACES,
 ]
 
 Instant = Annotated[

@@ -15,6 +15,7 @@ from libs.events.inventory import StockStatus, TransactionType
 from services.inventory.outcome import ErrorPolicy, Posted
 from services.inventory.schemas.fields import (
     Instant,
+    LinePrice,
     Money,
     Notes,
     PositiveQuantity,
@@ -41,7 +42,7 @@ class LineIn(ApiModel):
     counted_quantity: Quantity | None = None
     expected_quantity: Quantity | None = None
     unit_cost: Money | None = None
-    unit_price: Money | None = None
+    unit_price: LinePrice | None = None
 
 
 class TransactionIn(ApiModel):
@@ -99,7 +100,7 @@ class TransactionLineOut(ApiModel):
     quantity_after: int
     sequence: int
     unit_cost: Money | None
-    unit_price: Money | None
+    unit_price: LinePrice | None
 
 
 class TransactionHeaderOut(RowModel):
@@ -229,7 +230,7 @@ class LedgerEntryOut(RowModel):
     quantity_reserved_after: int
     revision: int
     unit_cost: Money | None
-    unit_price: Money | None
+    unit_price: LinePrice | None
     reference_id: str | None
     source: str
     occurred_at: datetime
