@@ -1,6 +1,7 @@
 """The `archive` process: every event of every topic into the lake, exactly once."""
 
 import asyncio
+import socket
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -38,7 +39,7 @@ class LakeSink:
 
     def __init__(self, pool: Pool, lake_url: str, topic_prefix: str) -> None:
         self._pool = pool
-        self._offsets = PostgresSink(pool, GROUP, _nothing_more)
+        self._offsets = PostgresSink(pool, GROUP, _nothing_more, owner=socket.gethostname())
         self._tables = {topic_prefix + table.topic.name: table for table in lake.tables(lake_url)}
         self._claimed: dict[TopicPartition, int | None] = {}
         self._written: dict[tuple[TopicPartition, int], int] = {}

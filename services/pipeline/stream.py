@@ -1,6 +1,7 @@
 """The `stream` process: inventory events become positions and facts, in the transaction that advances the offsets."""
 
 import asyncio
+import socket
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from itertools import chain
 
 from prometheus_client import Counter
 
-from libs.chassis.database import Connection, Pool, open_pool
+from libs.chassis.database import Connection, open_pool
 from libs.events.consumer import Runner
 from libs.events.inventory import ExternalInventoryUpdate, InventoryUpdate, StockLevelChange
 from libs.events.offsets import PostgresSink, latest_event_time
@@ -42,30 +43,38 @@ class Flush:
         return sorted(self.entries.keys() | self.changes.keys())
 
 
-async def run(stop: asyncio.Event, settings: Settings) -> None:
-    """Consume until asked to stop."""
-    pool = await open_pool(
-        settings.database_url.get_secret_value(),
-        size=2,
-        application_name="pipeline-stream",
-        statement_timeout_ms=60_000,
-        lock_timeout_ms=30_000,
-    )
-    try:
-        await runner(pool, settings).run(stop)
-    finally:
-        await pool.close()
+class Stream:
+    """The process: a runner over inventory events."""
 
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._runner: Runner | None = None
 
-def runner(pool: Pool, settings: Settings) -> Runner:
-    """The consumer of inventory events."""
-    return Runner(
-        PostgresSink(pool, GROUP, handle),
-        topics=[INVENTORY_EVENTS],
-        kafka=settings.kafka,
-        flush_max_records=settings.stream_flush_records,
-        flush_max_age_seconds=settings.stream_flush_seconds,
-    )
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until asked to stop."""
+        settings = self._settings
+        pool = await open_pool(
+            settings.database_url.get_secret_value(),
+            size=2,
+            application_name=GROUP,
+            statement_timeout_ms=60_000,
+            lock_timeout_ms=30_000,
+        )
+        try:
+            self._runner = Runner(
+                PostgresSink(pool, GROUP, handle, owner=socket.gethostname()),
+                topics=[INVENTORY_EVENTS],
+                kafka=settings.kafka,
+                flush_max_records=settings.stream_flush_records,
+                flush_max_age_seconds=settings.stream_flush_seconds,
+            )
+            await self._runner.run(stop)
+        finally:
+            await pool.close()
+
+    def health(self) -> str | None:
+        """Why the process should be restarted, None while it works."""
+        return self._runner.health() if self._runner else None
 
 
 async def handle(connection: Connection, batches: Sequence[PartitionBatch]) -> None:

@@ -1,0 +1,1 @@
+"""REST routes of the pipeline service, one file per resource."""
