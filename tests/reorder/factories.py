@@ -1,7 +1,7 @@
 """Events and values for the tests, with defaults for what does not matter."""
 
 from datetime import UTC, date, datetime
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid5
 
 from aiokafka import ConsumerRecord
 
@@ -87,7 +87,3 @@ def a_record(event: Event, offset: int, topic: str = "inventory-events") -> Cons
     value = event.model_dump_json().encode()
     key = event.key.encode()
     return ConsumerRecord(topic, 0, offset, 1, 0, key, value, None, len(key), len(value), [])
-
-
-def a_new_id() -> UUID:
-    return uuid4()

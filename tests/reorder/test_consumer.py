@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from libs.chassis.database import Pool
+from libs.chassis.database import Pool, acquired
 from libs.events.decoding import Received
 from libs.events.envelope import Event
 from libs.events.sink import PartitionBatch
@@ -18,7 +18,7 @@ GADGET = StockItem("GADGET", "United Kingdom")
 async def consume(pool: Pool, *events: Event) -> None:
     received = [Received(offset, event, a_record(event, offset)) for offset, event in enumerate(events)]
     batch = PartitionBatch("inventory-events", 0, 1, received, [], len(received), None)
-    async with pool.acquire() as connection, connection.transaction():
+    async with acquired(pool) as connection, connection.transaction():
         await handle(connection, [batch])
 
 

@@ -2,14 +2,14 @@
 
 from itertools import permutations
 
-from services.reorder.inventory_position import InventoryPosition, apply
+from services.reorder.inventory_position import InventoryPosition, PositionEvent, apply
 from tests.reorder.factories import WIDGET, a_ledger_entry, a_level_change, a_velocity
 
 EMPTY = InventoryPosition(WIDGET)
 
 
 def test_the_highest_revision_wins_in_any_order() -> None:
-    events = [
+    events: list[PositionEvent] = [
         a_ledger_entry(10, sequence=1, revision=1),
         a_level_change(10, revision=2, reserved=3, reorder_point=5, reorder_quantity=20),
         a_ledger_entry(8, sequence=2, revision=3, reserved=3),

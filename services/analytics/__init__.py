@@ -1,0 +1,1 @@
+"""Answers questions about the past: transaction history, metric history, velocity, trends and totals."""

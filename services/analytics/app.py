@@ -1,0 +1,47 @@
+"""The REST API of the analytics service."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI
+
+from libs.chassis import app as chassis
+from libs.chassis import database
+from libs.chassis.database import open_pool
+from services.analytics.cache import open_cache
+from services.analytics.documents import open_documents
+from services.analytics.routes import metrics, operations, transactions
+from services.analytics.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application, connected to nothing until it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as opened:
+            url = settings.database_url.get_secret_value()
+            pool = await open_pool(url, size=settings.database_pool_size, application_name="analytics-api")
+            app.state.pool = await opened.enter_async_context(pool)
+            mongo = open_documents(settings.mongo_url.get_secret_value(), "analytics-api")
+            app.state.history = await opened.enter_async_context(mongo)
+            redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+            app.state.cache = open_cache(redis_url, settings.cache_seconds)
+            opened.push_async_callback(app.state.cache.close)
+            yield
+
+    return chassis.create_app(
+        title="Stockflow analytics",
+        description="Transaction history, velocity, trends and totals.",
+        settings=settings,
+        lifespan=lifespan,
+        routers=[metrics.router, transactions.router, operations.router],
+        refusals={},
+        readiness=_readiness,
+    )
+
+
+async def _readiness(app: FastAPI) -> dict[str, str]:
+    """MongoDB is the service's own store; without the views only the metrics fail."""
+    await app.state.history.ping()
+    return {"mongo": "ok"} | await database.readiness(app)

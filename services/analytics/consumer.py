@@ -1,0 +1,99 @@
+"""Consumer `analytics-history`: events of all topics become documents."""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from libs.events import dead_letter
+from libs.events.decoding import Poison
+from libs.events.offsets import latest_event_time
+from libs.events.producer import producer
+from libs.events.settings import KafkaSettings
+from libs.events.sink import Claim, Fenced, PartitionBatch
+from libs.events.topics import ANALYTICS_EVENTS, INVENTORY_EVENTS, REORDER_EVENTS
+from services.analytics import documents, history
+from services.analytics.documents import DocumentStore, checkpoint_id
+
+GROUP = "analytics-history"
+TOPICS = (INVENTORY_EVENTS, REORDER_EVENTS, ANALYTICS_EVENTS)
+
+
+class HistorySink:
+    """A sink in MongoDB: documents first, then the offset by compare-and-set.
+
+    Documents are idempotent, so a crash between the two, or a late write of a fenced worker, changes nothing.
+    """
+
+    group = GROUP
+
+    def __init__(self, store: DocumentStore, kafka: KafkaSettings, *, owner: str) -> None:
+        self._store = store
+        self._kafka = kafka
+        self._owner = owner
+
+    async def claim(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Claim]:
+        """As Sink.claim."""
+        claims = {}
+        for place in sorted(partitions):
+            found = await self._store.claim(GROUP, place.topic, place.partition, self._owner)
+            claims[place] = Claim(found.get("nextOffset"), found["epoch"], found.get("anchorEventId"))
+        return claims
+
+    async def write(self, batches: Sequence[PartitionBatch]) -> None:
+        """As Sink.write, except that documents and offsets are not one transaction."""
+        await self._bury(batches)
+        await self._store.write(history.documents(item.event for batch in batches for item in batch.received))
+        stale = [batch for batch in batches if not await self._advance(batch)]
+        if stale:
+            raise Fenced([TopicPartition(batch.topic, batch.partition) for batch in stale])
+
+    def is_transient(self, error: BaseException) -> bool:
+        """As Sink.is_transient."""
+        return documents.is_transient(error) or isinstance(error, KafkaError | OSError | TimeoutError)
+
+    async def _advance(self, batch: PartitionBatch) -> bool:
+        checkpoint = checkpoint_id(GROUP, batch.topic, batch.partition)
+        progress = {"nextOffset": batch.next_offset, "anchorEventId": batch.anchor}
+        return await self._store.advance(checkpoint, batch.epoch, progress, latest_event_time(batch))
+
+    async def _bury(self, batches: Sequence[PartitionBatch]) -> None:
+        """Keep what cannot be applied, then mirror it. A crash in between mirrors it again."""
+        dead = [(batch.topic, poison) for batch in batches for poison in batch.poison]
+        if not dead:
+            return
+        await self._store.bury([_letter(topic, poison) for topic, poison in dead])
+        sender = producer(self._kafka, GROUP)
+        await sender.start()
+        try:
+            for topic, poison in dead:
+                message = dead_letter.mirror(GROUP, topic, poison)
+                headers = [(name, value.encode()) for name, value in message.headers.items()]
+                await sender.send_and_wait(
+                    self._kafka.topic(message.topic), message.value, key=message.key.encode(), headers=headers
+                )
+        finally:
+            await sender.stop()
+
+
+def _letter(topic: str, poison: Poison) -> history.Document:
+    record = poison.record
+    return {
+        # Padded, so that ids sort by partition and offset.
+        "_id": f"{GROUP}|{topic}|{record.partition:06d}|{poison.offset:020d}",
+        "group": GROUP,
+        "topic": topic,
+        "partition": record.partition,
+        "offset": poison.offset,
+        "key": record.key,
+        "value": record.value,
+        "headers": [[name, value] for name, value in record.headers or ()],
+        "eventType": dead_letter.header(record, "ce_type"),
+        "eventId": dead_letter.header(record, "ce_id"),
+        "errorClass": poison.error_class,
+        "error": dead_letter.printable(poison.error),
+        "status": "pending",
+        "recordTimestamp": datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        "createdAt": datetime.now(UTC),
+    }

@@ -1,0 +1,175 @@
+"""MongoDB: collections `transactions`, `metric_history`, `reorder_events`, `consumer_offsets`, `dead_letters`.
+
+Every write may be repeated: `_id` is derived from the event, and a metric is replaced only by a larger revision.
+The one file that knows the driver.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from bson import Decimal128
+from bson.codec_options import TypeCodec, TypeRegistry
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
+from pymongo import DESCENDING, InsertOne, ReplaceOne, ReturnDocument, UpdateOne
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+)
+
+from services.analytics.history import Document, Documents
+
+DUPLICATE_KEY = 11000
+NEWEST_FIRST = [("occurredAt", DESCENDING), ("_id", DESCENDING)]
+TIMEOUT_MS = 20_000
+TRANSIENT_CODES = frozenset({6, 7, 50, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
+"""The server is away, stepping down, shutting down, too slow, or asks to try again."""
+
+
+class _DecimalCodec(TypeCodec):
+    """Exact decimals in both directions."""
+
+    python_type = Decimal
+    bson_type = Decimal128
+
+    def transform_python(self, value: Any) -> Any:
+        return Decimal128(value)
+
+    def transform_bson(self, value: Any) -> Any:
+        return value.to_decimal()
+
+
+class DocumentStore:
+    """History, and how far its consumer has come."""
+
+    def __init__(self, database: AsyncIOMotorDatabase[Document]) -> None:
+        self._database = database
+        self._transactions = database["transactions"]
+        self._reorder_events = database["reorder_events"]
+        self._metric_history = database["metric_history"]
+        self._offsets = database["consumer_offsets"]
+        self._dead_letters = database["dead_letters"]
+
+    async def create_indexes(self) -> None:
+        """Create what is missing of the indexes that the lists need."""
+        await self._transactions.create_index(NEWEST_FIRST)
+        await self._transactions.create_index([("referenceId", DESCENDING), *NEWEST_FIRST])
+        await self._transactions.create_index([("lines.sku", DESCENDING), *NEWEST_FIRST])
+
+    async def ping(self) -> None:
+        """Raise unless the server answers."""
+        await self._database.command("ping")
+
+    async def write(self, documents: Documents) -> None:
+        """Write what is not there yet, and replace metrics by larger revisions of themselves."""
+        await _insert(self._transactions, documents.transactions)
+        await _insert(self._reorder_events, documents.reorder_events)
+        present = await _insert(self._metric_history, documents.metrics)
+        if present:
+            newer = [
+                ReplaceOne({"_id": document["_id"], "revision": {"$lt": document["revision"]}}, document)
+                for document in present
+            ]
+            await self._metric_history.bulk_write(newer, ordered=False)
+
+    async def transactions(self, condition: Document, after: tuple[Any, ...] | None, limit: int) -> list[Document]:
+        """The newest `limit` transactions that meet the condition, after the sort key of another one."""
+        conditions = [condition] if condition else []
+        if after is not None:
+            occurred_at, event_id = after
+            conditions.append(
+                {"$or": [{"occurredAt": {"$lt": occurred_at}}, {"occurredAt": occurred_at, "_id": {"$lt": event_id}}]}
+            )
+        query = {"$and": conditions} if conditions else {}
+        return await self._transactions.find(query).sort(NEWEST_FIRST).limit(limit).to_list(limit)
+
+    async def claim(self, group: str, topic: str, partition: int, owner: str) -> Document:
+        """The checkpoint of a partition, its epoch raised: writes under an older one fail from now on."""
+        place = {"group": group, "topic": topic, "partition": partition}
+        claimed: Document = await self._offsets.find_one_and_update(
+            {"_id": checkpoint_id(group, topic, partition)},
+            {
+                "$inc": {"epoch": 1},
+                "$set": {"owner": owner},
+                "$setOnInsert": place,
+                "$currentDate": {"updatedAt": True},
+            },
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )
+        return claimed
+
+    async def advance(self, checkpoint: str, epoch: int, progress: Document, latest_event_at: datetime | None) -> bool:
+        """Write the progress of a partition if the epoch is still ours; whether it was."""
+        update: Document = {"$set": progress, "$currentDate": {"updatedAt": True}}
+        if latest_event_at is not None:
+            update["$max"] = {"maxEventTime": latest_event_at}
+        result = await self._offsets.update_one({"_id": checkpoint, "epoch": epoch}, update)
+        return bool(result.matched_count)
+
+    async def checkpoints(self, group: str) -> list[Document]:
+        """Where a group stands, one document per topic and partition."""
+        return await self._offsets.find({"group": group}).to_list(None)
+
+    async def bury(self, dead_letters: Sequence[Document]) -> None:
+        """Keep records that could not be applied; those kept already stay as they are."""
+        if dead_letters:
+            kept = [UpdateOne({"_id": letter["_id"]}, {"$setOnInsert": letter}, upsert=True) for letter in dead_letters]
+            await self._dead_letters.bulk_write(kept, ordered=False)
+
+    async def dead_letters(self, after: str | None, limit: int) -> list[Document]:
+        """Dead letters in order of their place, after another place."""
+        query = {"_id": {"$gt": after}} if after is not None else {}
+        return await self._dead_letters.find(query).sort("_id").limit(limit).to_list(limit)
+
+
+@asynccontextmanager
+async def open_documents(url: str, application_name: str) -> AsyncIterator[DocumentStore]:
+    """The store at a MongoDB address; every write is acknowledged by a majority."""
+    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+        url, appname=application_name, tz_aware=True, w="majority", serverSelectionTimeoutMS=5_000, timeoutMS=TIMEOUT_MS
+    )
+    registry = TypeRegistry([_DecimalCodec()])
+    try:
+        name = client.get_default_database("analytics").name
+        options = client.codec_options.with_options(type_registry=registry)
+        yield DocumentStore(client.get_database(name, codec_options=options))
+    finally:
+        client.close()
+
+
+def checkpoint_id(group: str, topic: str, partition: int) -> str:
+    """The id of a checkpoint."""
+    return f"{group}|{topic}|{partition}"
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether MongoDB failed, not the document."""
+    if isinstance(error, BulkWriteError):
+        failures = error.details.get("writeErrors", [])
+        return not failures or any(failure["code"] in TRANSIENT_CODES for failure in failures)
+    if isinstance(error, ConnectionFailure | ExecutionTimeout | WriteConcernError):
+        return True
+    if isinstance(error, OperationFailure):
+        return error.code in TRANSIENT_CODES
+    return isinstance(error, PyMongoError) and error.timeout
+
+
+async def _insert(collection: AsyncIOMotorCollection[Document], documents: Sequence[Document]) -> list[Document]:
+    """Insert what is new; the documents whose `_id` was there already."""
+    if not documents:
+        return []
+    try:
+        await collection.bulk_write([InsertOne(document) for document in documents], ordered=False)
+    except BulkWriteError as error:
+        failures = error.details["writeErrors"]
+        if error.details["writeConcernErrors"] or any(failure["code"] != DUPLICATE_KEY for failure in failures):
+            raise
+        return [documents[failure["index"]] for failure in failures]
+    return []

@@ -1,0 +1,1 @@
+"""REST routes of the analytics service, one file per resource."""

@@ -1,0 +1,102 @@
+"""Documents and offsets in MongoDB: each event counts once, whatever is repeated."""
+
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from bson import Decimal128
+from pymongo.asynchronous.database import AsyncDatabase
+
+from libs.events import decoding
+from libs.events.settings import KafkaSettings
+from libs.events.sink import Fenced, PartitionBatch
+from services.analytics.consumer import HistorySink
+from tests.analytics.factories import a_batch, a_line, a_record, a_transaction, a_velocity
+
+PLACE = TopicPartition("inventory-events", 0)
+
+Mongo = AsyncDatabase[dict[str, Any]]
+
+
+async def epoch_of(sink: HistorySink) -> int:
+    return (await sink.claim([PLACE]))[PLACE].epoch
+
+
+async def test_a_first_claim_knows_no_offset_and_the_next_one_goes_on_where_the_last_ended(sink: HistorySink) -> None:
+    first = (await sink.claim([PLACE]))[PLACE]
+    await sink.write([a_batch(a_transaction("one"), epoch=first.epoch, first_offset=41)])
+    second = (await sink.claim([PLACE]))[PLACE]
+
+    assert (first.next_offset, first.anchor) == (None, None)
+    assert (second.next_offset, second.anchor) == (42, "anchor")
+    assert second.epoch > first.epoch
+
+
+async def test_events_written_twice_are_there_once(sink: HistorySink, mongo: Mongo) -> None:
+    batch = a_batch(a_transaction("one"), a_transaction("two"), epoch=await epoch_of(sink))
+
+    await sink.write([batch])
+    await sink.write([batch])
+
+    assert await mongo.transactions.count_documents({}) == 2
+
+
+async def test_a_fenced_worker_does_not_move_the_offset(sink: HistorySink) -> None:
+    stale = await epoch_of(sink)
+    await sink.write([a_batch(a_transaction("one"), epoch=await epoch_of(sink))])
+
+    with pytest.raises(Fenced) as refused:
+        await sink.write([a_batch(a_transaction("two"), epoch=stale, first_offset=1)])
+
+    assert refused.value.partitions == {PLACE}
+    assert (await sink.claim([PLACE]))[PLACE].next_offset == 1
+
+
+async def test_a_metric_is_replaced_by_larger_revisions_only(sink: HistorySink, mongo: Mongo) -> None:
+    epoch = await epoch_of(sink)
+
+    for offset, revision in enumerate([5, 3, 9, 7]):
+        await sink.write([a_batch(a_velocity(float(revision), revision=revision), epoch=epoch, first_offset=offset)])
+
+    (metric,) = await mongo.metric_history.find().to_list()
+    assert metric["revision"] == 9
+    assert metric["windows"][0]["velocityPerDay"] == 9.0
+
+
+async def test_a_document_of_a_thousand_lines_fits_and_money_stays_exact(sink: HistorySink, mongo: Mongo) -> None:
+    lines = [a_line(number, sku="S" * 64, warehouse_id="W" * 64) for number in range(1, 1001)]
+
+    await sink.write([a_batch(a_transaction("big", *lines), epoch=await epoch_of(sink))])
+
+    stored = await mongo.transactions.find_one()
+    assert stored is not None
+    assert len(stored["lines"]) == 1000
+    assert stored["lines"][999]["unitPrice"] == Decimal128("1.25")
+
+
+async def test_poison_is_kept_once_mirrored_and_passed(sink: HistorySink, mongo: Mongo, kafka: KafkaSettings) -> None:
+    topic = kafka.topic("inventory-events")
+    place = TopicPartition(topic, 0)
+    epoch = (await sink.claim([place]))[place].epoch
+    record = a_record(a_transaction("one"), 0, topic)
+    poison = decoding.poison(record, ValueError("cannot be"))
+    batch = PartitionBatch(topic, 0, epoch, [], [poison], 1, None)
+
+    await sink.write([batch])
+    await sink.write([batch])
+
+    (letter,) = await mongo.dead_letters.find().to_list()
+    assert (letter["value"], letter["error"], letter["offset"]) == (record.value, "cannot be", 0)
+    assert (await sink.claim([place]))[place].next_offset == 1
+    mirrored = await first_record(kafka, topic + ".dlq")
+    assert mirrored.value == record.value
+    assert dict(mirrored.headers)["dlq_error"] == b"cannot be"
+
+
+async def first_record(kafka: KafkaSettings, topic: str) -> Any:
+    consumer = AIOKafkaConsumer(topic, **kafka.connection(), auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        return await consumer.getone()
+    finally:
+        await consumer.stop()
