@@ -63,16 +63,18 @@ def create_app(
         redirect_slashes=False,
         dependencies=[Depends(check_request)],
         generate_unique_id_function=_operation_id,
-        telemetry={"auto_configure": False},
+        # Traces only: metrics are ours (libs.chassis.metrics), and each further signal costs time on every request.
+        telemetry={"auto_configure": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings
     app.state.authenticate = auth.authenticator(settings)
     app.add_middleware(RequestMiddleware)
     problems.install(app, refusals, constraints or {})
-    docs.install(app)
-    _add_operations_routes(app, title, settings.version, readiness)
+    # Routes are tried in order, so those that are called most stand first.
     for router in routers:
         app.include_router(router)
+    docs.install(app)
+    _add_operations_routes(app, title, settings.version, readiness)
     return app
 
 

@@ -12,7 +12,7 @@ def etag(revision: int) -> str:
     return f'"{revision}"'
 
 
-def _if_match(
+async def _if_match(
     if_match: Annotated[str | None, Header(description="ETag of the version being edited, or *.")] = None,
 ) -> str:
     if if_match is None:

@@ -1,5 +1,9 @@
 """Refusals that come before validation: undocumented query parameters, other media types, unstorable text."""
 
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
 from fastapi import params
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
@@ -7,7 +11,7 @@ from starlette.requests import Request
 
 from libs.chassis.problems import Problem
 
-_known_parameters: dict[int, frozenset[str]] = {}
+_known_parameters: WeakKeyDictionary[Callable[..., Any], frozenset[str]] = WeakKeyDictionary()
 
 
 async def check_request(request: Request) -> None:
@@ -40,11 +44,11 @@ def _check_query(request: Request, route: APIRoute) -> None:
 
 
 def _query_parameters(route: APIRoute) -> frozenset[str]:
-    # Routes live as long as their application, and looking through all dependencies is too slow for each request.
-    known = _known_parameters.get(id(route))
+    # Looking through all dependencies is too slow for each request.
+    known = _known_parameters.get(route.endpoint)
     if known is None:
         fields = get_flat_params(route.dependant)
         elsewhere = (params.Path, params.Header, params.Cookie)
         known = frozenset(field.alias for field in fields if not isinstance(field.field_info, elsewhere))
-        _known_parameters[id(route)] = known
+        _known_parameters[route.endpoint] = known
     return known

@@ -1,12 +1,11 @@
 """What happens around every HTTP request: its id, size limit, headers, metrics, access log and the answer to a bug."""
 
+import os
 import re
 import time
 from collections.abc import Mapping
-from uuid import uuid4
 
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,13 +16,16 @@ MAX_BODY_BYTES = 1024 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _JSON = re.compile(rb"application/(json|[a-z0-9.-]+\+json)\s*(;.*)?", re.IGNORECASE)
 
-SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
+_CONTENT_SECURITY_POLICY = (
+    b"content-security-policy",
+    b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+)
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
 
 log = structlog.get_logger(__name__)
 
@@ -39,11 +41,12 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send)
-        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
-            try:
-                await self._answer(exchange)
-            finally:
-                exchange.record()
+        # uvicorn gives each request a task, and with it a context, of its own.
+        structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
+        try:
+            await self._answer(exchange)
+        finally:
+            exchange.record()
 
     async def _answer(self, exchange: "_Exchange") -> None:
         scope = exchange.scope
@@ -91,10 +94,10 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self.request_id
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
+            headers = [*message["headers"], (b"x-request-id", self.request_id.encode()), *_SECURITY_HEADERS]
+            if all(name != _CONTENT_SECURITY_POLICY[0] for name, _ in message["headers"]):
+                headers.append(_CONTENT_SECURITY_POLICY)
+            message = {**message, "headers": headers}
         await self._send(message)
 
     def record(self) -> None:
@@ -108,7 +111,7 @@ class _Exchange:
 
 
 def _valid_or_new(request_id: str) -> str:
-    return request_id if _REQUEST_ID.fullmatch(request_id) else uuid4().hex
+    return request_id if _REQUEST_ID.fullmatch(request_id) else os.urandom(16).hex()
 
 
 def _leave_json_to_the_models(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
