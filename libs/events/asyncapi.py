@@ -1,7 +1,7 @@
 """The AsyncAPI 3.0 document of the topics, written from the models: `python -m libs.events.asyncapi`."""
 
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel
@@ -30,7 +30,9 @@ _HEADERS: Final = {
 def document() -> dict[str, Any]:
     """The whole document."""
     messages = {topic: _messages(topic) for topic in TOPICS}
-    models = sorted({model for found in messages.values() for model in found.values()}, key=lambda model: model.__name__)
+    models = sorted(
+        {model for found in messages.values() for model in found.values()}, key=lambda model: model.__name__
+    )
     _, definitions = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
     )
@@ -68,10 +70,8 @@ def text() -> str:
 
 
 def _messages(topic: Topic) -> dict[str, type[BaseModel]]:
-    found: dict[str, type[BaseModel]] = {
-        event_type: event for event in topic.events for event_type in get_args(event.model_fields["event_type"].annotation)
-    }
-    return found | ({"EXTERNAL_INVENTORY_UPDATE": ExternalInventoryUpdate} if topic is INVENTORY_EVENTS else {})
+    external = {"EXTERNAL_INVENTORY_UPDATE": ExternalInventoryUpdate} if topic is INVENTORY_EVENTS else {}
+    return {**topic.event_types, **external}
 
 
 def _channel(topic: Topic, messages: dict[str, type[BaseModel]]) -> dict[str, Any]:

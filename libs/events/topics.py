@@ -1,5 +1,6 @@
 """Names and contents of the Kafka topics, and how they are created."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
@@ -22,7 +23,8 @@ class Topic:
 
     name: str
     events: tuple[type[Event], ...]
-    event_types: frozenset[str]
+    event_types: Mapping[str, type[Event]]
+    """Event type -> its model; some models serve several types."""
     batch: TypeAdapter[list[Event]]
     """Validates a JSON array of events in one call."""
 
@@ -35,9 +37,9 @@ class Topic:
 def _topic(name: str, union: Any) -> Topic:
     events = get_args(get_args(union)[0])
     event_types = {
-        event_type for event in events for event_type in get_args(event.model_fields["event_type"].annotation)
+        event_type: event for event in events for event_type in get_args(event.model_fields["event_type"].annotation)
     }
-    return Topic(name, events, frozenset(event_types), TypeAdapter(list[union]))
+    return Topic(name, events, event_types, TypeAdapter(list[union]))
 
 
 INVENTORY_EVENTS: Final = _topic("inventory-events", InventoryEvent)

@@ -1,10 +1,16 @@
 import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 
-from libs.events import json_schemas
+from libs.events import asyncapi, json_schemas
+from libs.events.decoding import decode
 from libs.events.topics import TOPIC_OF, TOPICS
+from tests.events.records import records
 from tests.factories import an_eight_field_message, an_inventory_update
 
 
@@ -30,3 +36,60 @@ def test_what_we_send_is_valid_by_its_schema(name: str, message: dict[str, objec
     schema = json_schemas.schemas()[f"{name}.v1.json"]
 
     jsonschema.Draft202012Validator(schema).validate(message)
+
+
+def test_the_asyncapi_file_is_that_of_the_models() -> None:
+    assert yaml.safe_load(asyncapi.FILE.read_text()) == asyncapi.document(), "run python -m libs.events.asyncapi"
+
+
+SCHEMA = json_schemas.schemas()["STOCK_LEVEL_CHANGE.v1.json"]
+
+
+def _changed(**changes: Any) -> dict[str, Any]:
+    schema = deepcopy(SCHEMA)
+    for name, change in changes.items():
+        change(schema[name])
+    return schema
+
+
+def test_an_optional_field_may_be_added() -> None:
+    added = _changed(properties=lambda fields: fields.update(colour={"type": "string"}))
+
+    assert json_schemas.breaches(SCHEMA, added) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "breach"),
+    [
+        ({"properties": lambda fields: fields.pop("cause")}, "/properties/cause is gone"),
+        ({"properties": lambda fields: fields["revision"].update(type="string")}, "/properties/revision/type"),
+        ({"properties": lambda fields: fields["revision"].update(minimum=2)}, "/properties/revision/minimum"),
+        ({"properties": lambda fields: fields["source"].update(pattern="a")}, "/properties/source/pattern is new"),
+        ({"required": lambda fields: fields.append("notes")}, "/notes is required now"),
+        ({"$defs": lambda definitions: definitions["StockStatus"]["enum"].pop()}, "'OUT_OF_STOCK' is gone"),
+    ],
+)
+def test_any_other_change_needs_a_new_version(change: dict[str, Any], breach: str) -> None:
+    [found] = json_schemas.breaches(SCHEMA, _changed(**change))
+
+    assert breach in found
+
+
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", GOLDEN, ids=[file.stem for file in GOLDEN])
+def test_a_message_of_every_released_version_is_still_read(file: Path) -> None:
+    message = file.read_bytes()
+    topic = TOPIC_OF[json.loads(message)["eventType"]]
+
+    decoded = decode(topic, records(message))
+
+    assert decoded.poison == []
+    assert decoded.received[0].event.model_dump_json(exclude_unset=True) == json.dumps(
+        json.loads(message), separators=(",", ":"), ensure_ascii=False
+    )
+
+
+def test_every_event_type_has_a_golden_message() -> None:
+    assert {file.stem for file in GOLDEN} == {Path(name).stem for name in json_schemas.schemas()}
