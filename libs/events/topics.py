@@ -17,7 +17,7 @@ from libs.events.settings import KafkaSettings
 DEAD_LETTER_SUFFIX: Final = ".dlq"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Topic:
     """A topic and the closed union of events that we publish on it."""
 
