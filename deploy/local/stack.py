@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from deploy.local import record
 from deploy.local.ports import LOOPBACK, free_ports, is_free
 from deploy.local.secret_files import passwords, write_secret
-from deploy.local.servers import Servers
+from deploy.local.servers import Broker, Servers
 from deploy.local.services import API, PROCESSES, ROOT, SERVICE_PORTS, Process, program
 from deploy.local.supervisor import StartFailed
 from libs.chassis.auth import ALL_SCOPES, file_entry, new_key
@@ -52,6 +52,8 @@ class Stack:
         fresh: bool = False,
         processes: Sequence[Process] = PROCESSES,
         environment: Mapping[str, str] | None = None,
+        broker: Broker = "embedded",
+        broker_nodes: int = 1,
     ) -> None:
         self.directory = directory.resolve()
         self.env: dict[str, str] = {}
@@ -59,7 +61,10 @@ class Stack:
         self._fresh = fresh
         self._processes = processes
         self._environment = dict(environment or {})
-        self._servers = Servers(self.directory, on_restart=self._after_restart)
+        self._servers = Servers(
+            self.directory, on_restart=self._after_restart, broker=broker, broker_nodes=broker_nodes
+        )
+        self._replication_factor = broker_nodes
         self._passwords: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
@@ -89,6 +94,16 @@ class Stack:
     def restarts(self) -> dict[str, int]:
         """How often each process and server was started again after a crash."""
         return self._servers.supervisor.restarts
+
+    @property
+    def exit_codes(self) -> dict[str, list[int]]:
+        """How the crashes of each process and server ended: exit codes, -9 after a SIGKILL."""
+        return self._servers.supervisor.exit_codes
+
+    @property
+    def broker_names(self) -> list[str]:
+        """The broker among the servers: "kafka", or one name for each node of a cluster."""
+        return self._servers.broker_names
 
     @property
     def pids(self) -> dict[str, int | None]:
@@ -221,7 +236,9 @@ class Stack:
 
     @property
     def _kafka(self) -> KafkaSettings:
-        return KafkaSettings(bootstrap_servers=self._servers.kafka_bootstrap_servers)
+        return KafkaSettings(
+            bootstrap_servers=self._servers.kafka_bootstrap_servers, replication_factor=self._replication_factor
+        )
 
     def _record(self) -> None:
         record.write(self.record_file, self.pids, self.restarts)

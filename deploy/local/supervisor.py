@@ -61,6 +61,7 @@ class Supervised:
     def __init__(self, program: Program, on_restart: Callable[[str], Awaitable[None]]) -> None:
         self.program = program
         self.restarts = 0
+        self.exit_codes: list[int] = []
         self.is_ready = False
         self._on_restart = on_restart
         self._process: asyncio.subprocess.Process | None = None
@@ -127,6 +128,7 @@ class Supervised:
 
     async def _start_again(self, code: int, failures: int) -> None:
         self.is_ready = False
+        self.exit_codes.append(code)
         _kill_group(self._current.pid)
         while True:
             delay = min(_FIRST_BACKOFF_SECONDS * 2 ** (failures - 1), _LONGEST_BACKOFF_SECONDS)
@@ -218,6 +220,11 @@ class Supervisor:
     def restarts(self) -> dict[str, int]:
         """How often each program was started again after a crash."""
         return {name: supervised.restarts for name, supervised in self._supervised.items()}
+
+    @property
+    def exit_codes(self) -> dict[str, list[int]]:
+        """How the crashes of each program ended: exit codes, negative for a signal."""
+        return {name: supervised.exit_codes for name, supervised in self._supervised.items()}
 
     @property
     def pids(self) -> dict[str, int | None]:
