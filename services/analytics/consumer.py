@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaError
 
 from libs.events import dead_letter
 from libs.events.decoding import Poison
+from libs.events.failpoints import failpoint
 from libs.events.offsets import latest_event_time
 from libs.events.producer import producer
 from libs.events.settings import KafkaSettings
@@ -45,6 +46,7 @@ class HistorySink:
         """As Sink.write, except that documents and offsets are not one transaction."""
         await self._bury(batches)
         await self._store.write(history.documents(item.event for batch in batches for item in batch.received))
+        failpoint("history.written")
         stale = [batch for batch in batches if not await self._advance(batch)]
         if stale:
             raise Fenced([TopicPartition(batch.topic, batch.partition) for batch in stale])

@@ -14,6 +14,7 @@ from libs.chassis.database import Connection, Pool, acquired, open_pool
 from libs.chassis.problems import Problem
 from libs.events import dead_letter
 from libs.events.consumer import Runner
+from libs.events.failpoints import failpoint
 from libs.events.offsets import PostgresSink, positions
 from libs.events.sink import Claim, Fenced, PartitionBatch
 from libs.events.topics import TOPICS
@@ -73,6 +74,7 @@ class LakeSink:
                 by_topic[batch.topic].append(batch)
         for topic, unwritten in by_topic.items():
             await self._append(self._tables[topic], unwritten)
+            failpoint("archive.appended")
         await self._offsets.write([replace(batch, poison=[]) for batch in batches])
 
     def is_transient(self, error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from libs.chassis.database import Connection, Pool, acquired, open_pool
 from libs.chassis.problems import Problem
 from libs.events import outbox
+from libs.events.failpoints import failpoint
 from libs.events.offsets import TRANSIENT
 from services.pipeline import cache, metric_events, metric_queries
 from services.pipeline.cache import Cache
@@ -123,6 +124,7 @@ class Metrics:
             await self._publish(connection, metrics, marks)
             await self._cache.write_levels(await metric_queries.levels(connection, items))
             await self._cache.write_metrics(metrics)
+            failpoint("metrics.cached")
         CALCULATED.inc(len(items))
         return items[-1]
 

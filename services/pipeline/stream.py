@@ -12,6 +12,7 @@ from prometheus_client import Counter
 
 from libs.chassis.database import Connection, open_pool
 from libs.events.consumer import Runner
+from libs.events.failpoints import failpoint
 from libs.events.inventory import ExternalInventoryUpdate, InventoryUpdate, StockLevelChange
 from libs.events.offsets import PostgresSink, latest_event_time
 from libs.events.sink import PartitionBatch, PoisonError, RecordId
@@ -92,6 +93,7 @@ async def handle(connection: Connection, batches: Sequence[PartitionBatch]) -> N
             stock_position.apply(position, flush.entries.get(item, ()), flush.changes.get(item, ()))
             for item, position in positions.items()
         ]
+        failpoint("stream.deduplicated")
         await _write_positions(connection, applied, positions)
         await _write_facts(connection, applied, flush)
 
