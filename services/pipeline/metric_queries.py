@@ -66,15 +66,20 @@ async def count_active(connection: Connection, day: date) -> int:
 
 
 async def take_dirty(connection: Connection, after: StockItem, limit: int) -> list[asyncpg.Record]:
-    """Up to `limit` marks of stock items after the given one, taken off the list; other processes' marks are skipped.
+    """All marks of the next `limit` stock items after the given one, taken off the list.
 
-    Only committed marks are seen, so what they announce is visible to every later statement.
+    Marks that another process is taking are skipped. Only committed marks are seen, so what they announce is visible
+    to every later statement.
     """
     return await connection.fetch(
         """
-        WITH taken AS MATERIALIZED (
-            SELECT sku, warehouse_id, id FROM dirty_stock_item
-             WHERE (sku, warehouse_id) > ($1, $2) ORDER BY sku, warehouse_id, id LIMIT $3 FOR UPDATE SKIP LOCKED)
+        WITH item AS MATERIALIZED (
+            SELECT DISTINCT sku, warehouse_id FROM dirty_stock_item
+             WHERE (sku, warehouse_id) > ($1, $2) ORDER BY sku, warehouse_id LIMIT $3),
+        taken AS MATERIALIZED (
+            SELECT mark.sku, mark.warehouse_id, mark.id
+              FROM item JOIN dirty_stock_item AS mark USING (sku, warehouse_id)
+               FOR UPDATE OF mark SKIP LOCKED)
         DELETE FROM dirty_stock_item AS dirty USING taken
          WHERE (dirty.sku, dirty.warehouse_id, dirty.id) = (taken.sku, taken.warehouse_id, taken.id)
         RETURNING dirty.sku, dirty.warehouse_id, dirty.bucket_start, dirty.transaction_type

@@ -13,8 +13,18 @@ from services.pipeline.settings import Settings
 from tests.stack import Database
 
 TABLES = (
-    "stock_position, sequence_gap, hourly_movement, daily_movement, external_update, clock, dirty_stock_item,"
-    " stock_metric, metric_clock, outbox, consumer_offset, dead_letter"
+    "stock_position",
+    "sequence_gap",
+    "hourly_movement",
+    "daily_movement",
+    "external_update",
+    "clock",
+    "dirty_stock_item",
+    "stock_metric",
+    "metric_clock",
+    "outbox",
+    "consumer_offset",
+    "dead_letter",
 )
 
 
@@ -70,6 +80,6 @@ async def empty_tables(database: Database) -> None:
     """Empty every table of the schema."""
     connection = await asyncpg.connect(database.superuser_url)
     try:
-        await connection.execute(f"SET search_path = pipeline; TRUNCATE {TABLES}")
+        await connection.execute("SET search_path = pipeline;" + "".join(f"DELETE FROM {table};" for table in TABLES))
     finally:
         await connection.close()
