@@ -1,9 +1,13 @@
 """How to reach Kafka: one block of settings for every process."""
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from aiokafka.helpers import create_ssl_context
+from pydantic import Field, HttpUrl, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from libs.events.oauth import ClientCredentials
 
 
 class KafkaSettings(BaseSettings):
@@ -19,7 +23,6 @@ class KafkaSettings(BaseSettings):
     linger_ms: int = Field(10, ge=0, description="How long the producer waits for a batch to fill, in milliseconds.")
     max_batch_bytes: int = Field(131_072, description="Upper bound of a producer batch for one partition, in bytes.")
     max_message_bytes: int = Field(4_194_304, description="Largest message that is sent or fetched, in bytes.")
-
     session_timeout_ms: int = Field(30_000, ge=1_000, description="After this silence a consumer is taken for dead.")
     on_gap: Literal["fail", "earliest", "latest"] = Field(
         "fail", description="What to do when records were deleted before they were applied."
@@ -27,6 +30,35 @@ class KafkaSettings(BaseSettings):
     on_topic_recreated: Literal["fail", "restart"] = Field(
         "fail", description="What to do when a topic was recreated or lost its tail; `restart` reads it from the start."
     )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to talk to the brokers."
+    )
+    ca_file: Path | None = Field(None, description="PEM file of the authority to trust; the system's when missing.")
+    cert_file: Path | None = Field(None, description="PEM file of our certificate, where brokers ask for one.")
+    key_file: Path | None = Field(None, description="PEM file of our private key.")
+    key_password: SecretStr | None = Field(None, description="Of the private key.")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
+        None, description="How to log in; needed by the SASL protocols."
+    )
+    sasl_username: str | None = Field(None, description="For PLAIN and SCRAM.")
+    sasl_password: SecretStr | None = Field(None, description="For PLAIN and SCRAM.")
+    oauth_token_url: HttpUrl | None = Field(None, description="Where OAUTHBEARER asks for tokens.")
+    oauth_client_id: str | None = Field(None, description="For OAUTHBEARER.")
+    oauth_client_secret: SecretStr | None = Field(None, description="For OAUTHBEARER.")
+    oauth_scope: str | None = Field(None, description="For OAUTHBEARER, where the server asks for it.")
+
+    @model_validator(mode="after")
+    def _login_is_complete(self) -> Self:
+        needed = {
+            None: (),
+            "OAUTHBEARER": ("oauth_token_url", "oauth_client_id", "oauth_client_secret"),
+        }.get(self.sasl_mechanism, ("sasl_username", "sasl_password"))
+        missing = [f"KAFKA_{name.upper()}" for name in needed if getattr(self, name) is None]
+        if self.security_protocol.startswith("SASL") and self.sasl_mechanism is None:
+            missing = ["KAFKA_SASL_MECHANISM"]
+        if missing:
+            raise ValueError(f"{self.security_protocol} {self.sasl_mechanism or ''} needs {', '.join(missing)}")
+        return self
 
     def topic(self, name: str) -> str:
         """The topic as the broker knows it."""
@@ -34,4 +66,29 @@ class KafkaSettings(BaseSettings):
 
     def connection(self) -> dict[str, Any]:
         """Arguments that every aiokafka client takes."""
-        return {"bootstrap_servers": self.bootstrap_servers}
+        arguments: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": self.security_protocol,
+        }
+        if self.security_protocol.endswith("SSL"):
+            arguments["ssl_context"] = create_ssl_context(
+                cafile=self.ca_file,
+                certfile=self.cert_file,
+                keyfile=self.key_file,
+                password=_revealed(self.key_password),
+            )
+        if self.sasl_mechanism == "OAUTHBEARER":
+            arguments["sasl_oauth_token_provider"] = ClientCredentials(
+                str(self.oauth_token_url),
+                str(self.oauth_client_id),
+                _revealed(self.oauth_client_secret),
+                self.oauth_scope,
+            )
+        elif self.sasl_mechanism:
+            arguments["sasl_plain_username"] = self.sasl_username
+            arguments["sasl_plain_password"] = _revealed(self.sasl_password)
+        return arguments | ({"sasl_mechanism": self.sasl_mechanism} if self.sasl_mechanism else {})
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
