@@ -24,6 +24,9 @@ ZIPF_EXPONENT = 0.9
 INTERMITTENT_SHARE = 1 / 3
 INTERMITTENT_DAYS = 0.2
 RETURNED_SHARE = 0.03
+POLICIES = 500
+THRESHOLDS = 50
+"""The busiest stock items have a reorder policy, and the busiest of those thresholds."""
 CITIES = ("BERLIN", "LYON", "MADRID", "OSLO", "TURIN", "PRAGUE", "GHENT", "PORTO", "LINZ", "MALMO")
 
 
@@ -94,8 +97,8 @@ def simulate(seed: int, scale: Scale) -> Simulation:
     workload = Workload(
         products=[Product(sku, f"Article {sku}") for sku in retailer.skus],
         warehouses=retailer.warehouses,
-        policies=policies,
-        thresholds=policies[:50],
+        policies=policies[:POLICIES],
+        thresholds=policies[:THRESHOLDS],
         opening_balances=opening,
         documents=sent,
         line_count=sum(len(document.lines) for document in sent),

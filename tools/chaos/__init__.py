@@ -1,0 +1,1 @@
+"""The proof under faults: nothing lost, nothing twice, whatever is killed."""

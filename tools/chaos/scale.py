@@ -1,0 +1,86 @@
+"""How much load and trouble a run makes."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from deploy.local.services import PROCESSES, Process
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The size of a run."""
+
+    events: int
+    """Ledger entries and documents, each of which becomes an event."""
+    kills: int
+    """SIGKILLs from outside; those at failpoints come on top."""
+    seconds: float
+    """Time over which load and trouble are spread."""
+    frozen_seconds: float
+    """How long a zombie is stopped; longer than the session timeout of the consumers."""
+    skus: int
+    warehouses: int
+    processes: tuple[Process, ...]
+    failpoints: dict[str, float]
+    """Probability of a SIGKILL each time the place is passed."""
+
+
+_SECOND_REPLICAS: Final = (
+    Process("pipeline", "stream", 2),
+    Process("inventory", "relay", 2),
+    Process("reorder", "relay", 2),
+    Process("pipeline", "relay", 2),
+)
+
+FULL: Final = Scale(
+    events=50_000,
+    kills=50,
+    seconds=240.0,
+    frozen_seconds=40.0,
+    skus=60,
+    warehouses=4,
+    processes=(*PROCESSES, *_SECOND_REPLICAS),
+    failpoints={
+        "relay.sent": 0.002,
+        "consumer.written": 0.003,
+        "consumer.revoked": 0.1,
+        "consumer.draining": 0.5,
+        "stream.deduplicated": 0.004,
+        "archive.appended": 0.02,
+        "metrics.cached": 0.01,
+        "history.written": 0.005,
+        "naive.upserted": 0.004,
+    },
+)
+
+SHORT: Final = Scale(
+    events=2_000,
+    kills=8,
+    seconds=20.0,
+    frozen_seconds=9.0,
+    skus=12,
+    warehouses=2,
+    processes=(
+        Process("inventory", "api"),
+        Process("inventory", "relay"),
+        Process("inventory", "relay", 2),
+        Process("reorder", "consume"),
+        Process("reorder", "relay"),
+        Process("pipeline", "stream"),
+        Process("pipeline", "stream", 2),
+        Process("pipeline", "metrics"),
+        Process("pipeline", "archive"),
+        Process("pipeline", "relay"),
+        Process("analytics", "consume"),
+    ),
+    failpoints={
+        "relay.sent": 0.01,
+        "consumer.written": 0.01,
+        "consumer.draining": 0.5,
+        "stream.deduplicated": 0.02,
+        "archive.appended": 0.05,
+        "metrics.cached": 0.05,
+        "history.written": 0.02,
+        "naive.upserted": 0.05,
+    },
+)
