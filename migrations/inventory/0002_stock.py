@@ -213,8 +213,6 @@ CREATE TABLE idempotency_key (
     actor        text NOT NULL,
     key          text NOT NULL,
     request_hash bytea NOT NULL,
-    status       integer NOT NULL,
-    body         jsonb NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (actor, key)
 );

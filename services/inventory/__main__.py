@@ -1,36 +1,84 @@
-"""`python -m services.inventory api|relay`: one process, one job."""
+"""`python -m services.inventory api|relay|sweep|audit|republish`: one process, one job."""
 
 import argparse
+import asyncio
+import sys
+from datetime import datetime
 from typing import NoReturn
 
 from libs.chassis import process
+from libs.chassis.database import open_pool
 from libs.events.relay import run_relay
 from libs.events.settings import KafkaSettings
+from services.inventory import audits, sweep
 from services.inventory.app import create_app
+from services.inventory.republish import republish
 from services.inventory.settings import Settings
 
-
-def serve_api() -> NoReturn:
-    """Serve the REST API."""
-    settings = Settings()
-    process.serve(create_app(settings), settings, "inventory-api")
+COMMAND_TIMEOUT_MS = 600_000
 
 
-def relay_outbox() -> NoReturn:
-    """Send the outbox to Kafka."""
-    settings, kafka, name = Settings(), KafkaSettings(), "inventory-relay"
+def main() -> NoReturn:
+    """Run what the command line names."""
+    arguments = _parser().parse_args()
+    settings, name = Settings(), f"inventory-{arguments.process}"
+    match arguments.process:
+        case "api":
+            process.serve(create_app(settings), settings, name)
+        case "relay":
+            kafka, url = KafkaSettings(), settings.database_url.get_secret_value()
+            process.run(
+                lambda stop: run_relay(stop, database_url=url, kafka=kafka, name=name), settings=settings, name=name
+            )
+        case "sweep":
+            process.run(lambda stop: sweep.run(stop, settings), settings=settings, name=name)
+        case "audit":
+            sys.exit(asyncio.run(_audit(settings)))
+        case _:
+            sys.exit(asyncio.run(_republish(settings, arguments.since or audits.EVER)))
+
+
+async def _audit(settings: Settings) -> int:
+    """Print what each audit found; exit code 1 unless all found nothing."""
     url = settings.database_url.get_secret_value()
-    process.run(lambda stop: run_relay(stop, database_url=url, kafka=kafka, name=name), settings=settings, name=name)
+    async with await open_pool(url, size=1, application_name="inventory-audit") as pool:
+        found = await audits.run(pool)
+    for name, violations in found.items():
+        print(f"{name}  {audits.PROMISES[name]}: {len(violations)} violations")
+        for violation in violations[:20]:
+            print(f"    {violation}")
+    return 1 if any(found.values()) else 0
 
 
-COMMANDS = {"api": serve_api, "relay": relay_outbox}
+async def _republish(settings: Settings, since: datetime) -> int:
+    """Queue the events again and print how many."""
+    url = settings.database_url.get_secret_value()
+    async with await open_pool(
+        url, size=1, application_name="inventory-republish", statement_timeout_ms=COMMAND_TIMEOUT_MS
+    ) as pool:
+        print(f"{await republish(pool, since)} events queued")
+    return 0
 
 
-def main() -> None:
-    """Run the process that the command line names."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.inventory", description=__doc__)
-    parser.add_argument("process", choices=COMMANDS)
-    COMMANDS[parser.parse_args().process]()
+    processes = parser.add_subparsers(dest="process", required=True)
+    processes.add_parser("api", help="serve the REST API")
+    processes.add_parser("relay", help="send the outbox to Kafka")
+    processes.add_parser("sweep", help="release overdue reservations and audit what changed")
+    processes.add_parser("audit", help="check every promise of the ledger; exit code 1 when one is broken")
+    again = processes.add_parser("republish", help="queue events again, after the broker has lost them")
+    extent = again.add_mutually_exclusive_group(required=True)
+    extent.add_argument("--since", type=_instant, help="events recorded since this instant, with its offset")
+    extent.add_argument("--all", action="store_true", help="every event ever")
+    return parser
+
+
+def _instant(text: str) -> datetime:
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise argparse.ArgumentTypeError("name the offset, as in 2026-01-31T00:00:00+00:00")
+    return instant
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from services.inventory.routes import (
     ledger_entries,
     outbox,
     products,
+    reservations,
     stock_levels,
     transaction_batches,
     transactions,
@@ -45,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         transactions,
         transaction_batches,
         ledger_entries,
+        reservations,
         outbox,
     )
     return chassis.create_app(

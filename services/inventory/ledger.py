@@ -12,12 +12,13 @@ import asyncpg
 
 from libs.chassis.database import Connection, Pool, acquired, retrying
 from libs.events.inventory import LevelChangeCause
-from services.inventory import book, events, outcome, transaction
+from services.inventory import book, events, outcome, reservation, transaction
 from services.inventory.book import Book
 from services.inventory.outcome import ErrorPolicy, Outcome, Posted, Rejected
-from services.inventory.queries import transactions
+from services.inventory.queries import holds, transactions
 from services.inventory.refusal import Refused
-from services.inventory.transaction import Document, Posting
+from services.inventory.reservation import Hold, Share
+from services.inventory.transaction import Document, Line, Posting
 
 MOST_ATTEMPTS = 4
 
@@ -65,7 +66,17 @@ async def _lock(connection: Connection, documents: Sequence[Document]) -> Book:
     lines = [line for document in documents for line in document.lines]
     # A line that only takes needs no level: where there is none, there is nothing to take.
     arriving = {line.item for line in lines if line.quantity_change is None or line.quantity_change > 0}
-    return await book.lock(connection, {line.item for line in lines}, arriving)
+    locked = await book.lock(connection, {line.item for line in lines}, arriving)
+    if reservation_ids := {each.reservation_id for each in documents if each.reservation_id is not None}:
+        locked.add_holds(await holds.of_reservations(connection, reservation_ids))
+    short = {line.item for line in lines if _is_short_count(line, locked)}
+    if short:
+        locked.add_holds(await holds.newest_first(connection, short))
+    return locked
+
+
+def _is_short_count(line: Line, locked: Book) -> bool:
+    return line.counted_quantity is not None and line.counted_quantity < locked.levels[line.item].quantity_reserved
 
 
 def _decide_unlocked(document: Document, known: Mapping[UUID, bytes]) -> Outcome | None:
@@ -82,27 +93,40 @@ def _decide(locked: Book, document: Document, posted: dict[UUID, bytes]) -> Outc
     if document.transaction_id in posted:
         return outcome.repeated(document, posted[document.transaction_id])
     try:
-        transaction.check_items(document, locked.unusable)
-        posting = transaction.post(document, locked.levels)
+        transaction.check_items(document.items, locked.unusable)
+        taken = _take_holds(locked, document)
+        newest = {item: locked.holds_on(item) for item in document.items} if locked.holds else {}
+        posting = transaction.post(document, locked.levels, newest)
     except Refused as refusal:
         return Rejected(document, refusal)
     posted[document.transaction_id] = document.request_hash
+    for hold, quantity in taken:
+        locked.settle(hold, fulfilled=quantity)
     _record(locked, document, posting)
     return Posted(document, posting.entries, locked.now)
 
 
+def _take_holds(locked: Book, document: Document) -> list[tuple[Hold, int]]:
+    """What each hold gives to a document that fulfils a reservation."""
+    if document.reservation_id is None:
+        return []
+    shares = [Share(line.sku, line.warehouse_id, -(line.quantity_change or 0)) for line in document.lines]
+    return reservation.take(locked.holds_of(document.reservation_id), shares, locked.now)
+
+
 def _record(locked: Book, document: Document, posting: Posting) -> None:
-    """Put a posting into the book: its levels, and its events in line order."""
-    publish = locked.publications
-    publish += [events.inventory_update(document, entry, locked.now) for entry in posting.entries]
-    for item, level in posting.levels.items():
-        if level.status is not locked.levels[item].status:
-            cause, reference = LevelChangeCause.TRANSACTION, document.reference_id
-            publish.append(
-                events.stock_level_change(level, cause, locked.now, source=document.source, reference_id=reference)
-            )
-    publish.append(events.transaction_posted(document, posting.entries, locked.now))
+    """Put a posting into the book: its levels and holds, and its events in line order."""
+    before = {item: locked.levels[item].status for item in posting.levels}
+    released = {hold.item for hold, _ in posting.released}
     locked.put(posting.levels.values())
+    for hold, quantity in posting.released:
+        locked.settle(hold, released=quantity)
+    locked.publications += [events.inventory_update(document, entry, locked.now) for entry in posting.entries]
+    for item, level in posting.levels.items():
+        if item in released or level.status is not before[item]:
+            cause = LevelChangeCause.RESERVATION if item in released else LevelChangeCause.TRANSACTION
+            locked.publish_level(item, cause, source=document.source, reference_id=document.reference_id)
+    locked.publications.append(events.transaction_posted(document, posting.entries, locked.now))
 
 
 async def _write(connection: Connection, locked: Book, posted: Sequence[Posted]) -> None:

@@ -15,6 +15,11 @@ class Refused(Exception):
         self.errors = list(errors)
 
 
+def fault(pointer: str, detail: str) -> dict[str, Any]:
+    """One entry of `errors`."""
+    return {"pointer": pointer, "detail": detail}
+
+
 class InsufficientStock(Refused):
     """Fewer units are available than asked."""
 
@@ -89,3 +94,35 @@ class StillInUse(Refused):
 
 class UnknownStockItem(Refused):
     """There is no such product or no such warehouse."""
+
+
+class ReservationExpired(Refused):
+    """The time of the reservation is up; its units are available to everybody again."""
+
+
+class NotReserved(Refused):
+    """More units are asked for than the reservation still holds."""
+
+
+class UnknownReservation(Refused):
+    """There is no such reservation."""
+
+
+class NotReversible(Refused):
+    """There is nothing to take back: the transaction is itself a reversal, or changed no quantity."""
+
+
+class AlreadyReversed(Refused):
+    """The transaction is reversed already."""
+
+
+class UnknownTransaction(Refused):
+    """There is no such transaction."""
+
+
+class UnknownRepair(Refused):
+    """There is no such stock repair."""
+
+
+class RepairOutdated(Refused):
+    """A level has changed since it was repaired; undoing the repair would lose that change."""

@@ -23,6 +23,14 @@ REFUSALS: Final[RefusalMap] = {
     refusal.StillInUse: (409, "still-in-use"),
     refusal.CategoryCircle: (409, "category-circle"),
     refusal.AlreadyExists: (409, "already-exists"),
+    refusal.ReservationExpired: (410, "reservation-expired"),
+    refusal.NotReserved: (409, "not-reserved"),
+    refusal.UnknownReservation: (404, "not-found"),
+    refusal.NotReversible: (409, "not-reversible"),
+    refusal.AlreadyReversed: (409, "already-reversed"),
+    refusal.UnknownTransaction: (404, "not-found"),
+    refusal.UnknownRepair: (404, "not-found"),
+    refusal.RepairOutdated: (409, "repair-outdated"),
     refusal.KeyReused: (422, "idempotency-key-reused"),
     refusal.BatchRejected: (409, "batch-rejected"),
 }
@@ -31,5 +39,7 @@ CONSTRAINTS: Final[ConstraintMap] = {
     "product_category_known": (422, "unknown-category", "There is no such category."),
     "parent_category_known": (422, "unknown-category", "There is no such parent category."),
     "occurred_not_in_future": (422, "occurred-in-future", "occurredAt lies more than 5 minutes ahead."),
+    "reserved_within_on_hand": (409, "stock-inconsistent", "More units would be reserved than are on hand."),
+    "repair_undone_once": (409, "already-undone", "The repair is undone already."),
     "reversed_once": (409, "already-reversed", "The transaction is reversed already."),
 }

@@ -5,7 +5,7 @@ from dataclasses import replace
 from libs.chassis import etag
 from libs.chassis.database import Connection
 from libs.events.inventory import LevelChangeCause
-from services.inventory import book, events
+from services.inventory import book
 from services.inventory.queries import levels
 from services.inventory.refusal import Archived, UnknownStockItem
 from services.inventory.stock import StockItem
@@ -24,6 +24,6 @@ async def set_thresholds(
     level = locked.levels[item]
     level = replace(level, reorder_point=reorder_point, reorder_quantity=reorder_quantity, revision=level.revision + 1)
     locked.put([level])
-    locked.publications.append(events.stock_level_change(level, LevelChangeCause.THRESHOLDS, locked.now))
+    locked.publish_level(item, LevelChangeCause.THRESHOLDS)
     await levels.write_thresholds(connection, level)
     await book.save(connection, locked)

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
 
 from libs.events.inventory import TransactionType
-from services.inventory import stock
+from services.inventory import reservation, stock
 from services.inventory.refusal import (
     Archived,
     CountConflict,
@@ -23,12 +22,21 @@ from services.inventory.refusal import (
     UnknownWarehouse,
     WrongLine,
     WrongSign,
+    fault,
 )
+from services.inventory.reservation import Hold
 from services.inventory.stock import StockItem, StockLevel
 
 MOST_AHEAD = timedelta(minutes=5)
 """How far `occurred_at` may lie ahead of our clock: clocks differ, the future does not happen yet."""
 
+MOST_HOLDERS_NAMED = 20
+
+_REVERSAL_TYPE = {
+    TransactionType.SALE: TransactionType.RETURN,
+    TransactionType.RETURN: TransactionType.SALE,
+    TransactionType.TRANSFER: TransactionType.TRANSFER,
+}
 _INBOUND = {TransactionType.RECEIPT, TransactionType.RETURN, TransactionType.OPENING_BALANCE}
 _OUTBOUND = {TransactionType.SALE, TransactionType.WRITE_OFF}
 
@@ -76,8 +84,8 @@ class Document:
     on_shortfall: OnShortfall = OnShortfall.REJECT
 
     @property
-    def items(self) -> set[StockItem]:
-        return {line.item for line in self.lines}
+    def items(self) -> list[StockItem]:
+        return [line.item for line in self.lines]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,71 +115,76 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """What a document does: its ledger entries, and the levels of its stock items afterwards."""
+    """What a document does: its ledger entries, its stock items' levels afterwards, and the holds that a count ends."""
 
     entries: list[Entry]
     levels: dict[StockItem, StockLevel]
+    released: list[tuple[Hold, int]]
 
 
 def check(document: Document, now: datetime) -> None:
     """Refuse a document that is wrong in itself, whatever the stock is; every faulty line is named."""
     if document.occurred_at is not None and document.occurred_at > now + MOST_AHEAD:
         detail = f"occurredAt {document.occurred_at.isoformat()} lies more than 5 minutes ahead"
-        raise OccurredInFuture(detail, [_fault("/occurredAt", detail)])
+        raise OccurredInFuture(detail, [fault("/occurredAt", detail)])
     if document.transaction_type is TransactionType.ADJUSTMENT and not (document.reason or document.reverses_id):
-        raise ReasonMissing("An adjustment needs a reason", [_fault("/reason", "Say why the stock is adjusted")])
+        raise ReasonMissing("An adjustment needs a reason", [fault("/reason", "Say why the stock is adjusted")])
     _check_kind_of_lines(document)
     _check_signs(document)
     if document.transaction_type is TransactionType.TRANSFER:
         _check_transfer(document.lines)
 
 
-def check_items(document: Document, unusable: Mapping[StockItem, Catalogued]) -> None:
-    """Refuse a document with lines whose product or warehouse is unknown or archived; every such line is named."""
+def check_items(items: Iterable[StockItem], unusable: Mapping[StockItem, Catalogued]) -> None:
+    """Refuse lines whose product or warehouse is unknown or archived; `items` are those of the lines, in order."""
     refusals: list[tuple[int, Refused]] = []
-    for line_no, line in enumerate(document.lines, start=1):
-        if (catalogued := unusable.get(line.item)) is not None:
-            refusals.append((line_no, _unusable(line, catalogued)))
+    for line_no, item in enumerate(items, start=1):
+        if (catalogued := unusable.get(item)) is not None:
+            refusals.append((line_no, _unusable(item, catalogued)))
     if refusals:
         raise _joined(refusals)
 
 
-def post(document: Document, levels: Mapping[StockItem, StockLevel]) -> Posting:
+def post(
+    document: Document, levels: Mapping[StockItem, StockLevel], newest_holds: Mapping[StockItem, Sequence[Hold]]
+) -> Posting:
     """The document's effect, lines of one stock item in line order, every running balance enforced.
 
-    Raises InsufficientStock with every short line, CountConflict, ReservedExceedsCount, QuantityOutOfRange.
+    `newest_holds` are the holds on counted items, the newest first. Raises InsufficientStock with every short line,
+    CountConflict, ReservedExceedsCount, QuantityOutOfRange.
     """
-    after: dict[StockItem, StockLevel] = {}
-    entries: list[Entry] = []
+    posting = Posting([], {}, [])
     refusals: list[tuple[int, Refused]] = []
-    from_reserved = document.reservation_id is not None
     for line_no, line in enumerate(document.lines, start=1):
         item = line.item
-        before = after.get(item) or levels[item]
+        before = posting.levels.get(item) or levels[item]
         try:
-            change = _change(line, before)
-            level = stock.move(before, change, from_reserved=from_reserved)
+            released = _released(document, line, before, newest_holds.get(item, ()))
+            freed = stock.release(before, sum(units for _, units in released)) if released else before
+            after = stock.move(freed, _change(line, freed), from_reserved=document.reservation_id is not None)
         except Refused as refusal:
             refusals.append((line_no, refusal))
             continue
-        after[item] = level
-        entries.append(_entry(line_no, line, before, level))
+        posting.levels[item] = after
+        posting.released.extend(released)
+        posting.entries.append(_entry(line_no, line, freed, after))
     if refusals:
         raise _joined(refusals)
-    return Posting(entries, after)
+    return posting
 
 
-def reversal_type(transaction_type: TransactionType) -> TransactionType:
-    """The type of the document that takes a transaction back: one whose sign and demand fit.
+def reversal(original: TransactionType, entries: Sequence[Entry]) -> tuple[TransactionType, list[Line]]:
+    """The type and lines that take posted entries back, the last one first.
 
-    A sale is taken back as a return and a return as a sale, so that demand nets to zero; a transfer as a transfer;
-    everything else as an adjustment.
+    The type is one whose sign and demand fit: a sale is taken back as a return and a return as a sale, so that demand
+    nets to zero; a transfer as a transfer; everything else as an adjustment.
     """
-    return {
-        TransactionType.SALE: TransactionType.RETURN,
-        TransactionType.RETURN: TransactionType.SALE,
-        TransactionType.TRANSFER: TransactionType.TRANSFER,
-    }.get(transaction_type, TransactionType.ADJUSTMENT)
+    lines = [
+        Line(entry.sku, entry.warehouse_id, -entry.quantity_change, None, None, entry.unit_cost, entry.unit_price)
+        for entry in reversed(entries)
+        if entry.quantity_change
+    ]
+    return _REVERSAL_TYPE.get(original, TransactionType.ADJUSTMENT), lines
 
 
 def _check_kind_of_lines(document: Document) -> None:
@@ -179,11 +192,13 @@ def _check_kind_of_lines(document: Document) -> None:
     faults = []
     for index, line in enumerate(document.lines):
         if counting and (line.counted_quantity is None or line.quantity_change is not None):
-            faults.append(_fault(f"/lines/{index}", "A count line takes countedQuantity and no quantityChange"))
+            faults.append(fault(f"/lines/{index}", "A count line takes countedQuantity and no quantityChange"))
         elif not counting and (line.quantity_change is None or line.counted_quantity is not None):
-            faults.append(_fault(f"/lines/{index}", "Takes quantityChange and no countedQuantity"))
+            faults.append(fault(f"/lines/{index}", "Takes quantityChange and no countedQuantity"))
         elif not counting and line.expected_quantity is not None:
-            faults.append(_fault(f"/lines/{index}/expectedQuantity", "Only a count line takes expectedQuantity"))
+            faults.append(fault(f"/lines/{index}/expectedQuantity", "Only a count line takes expectedQuantity"))
+    if counting and len(set(document.items)) < len(document.lines):
+        faults.append(fault("/lines", "A count names each stock item once"))
     if faults:
         raise WrongLine(f"{len(faults)} lines do not fit {document.transaction_type}", faults)
 
@@ -198,7 +213,7 @@ def _check_signs(document: Document) -> None:
         if change == 0 or (change < 0 and kind in _INBOUND) or (change > 0 and kind in _OUTBOUND):
             wanted = "positive" if kind in _INBOUND else "negative" if kind in _OUTBOUND else "non-zero"
             detail = f"{kind} takes a {wanted} quantityChange, not {change}"
-            faults.append(_fault(f"/lines/{index}/quantityChange", detail))
+            faults.append(fault(f"/lines/{index}/quantityChange", detail))
     if faults:
         raise WrongSign(faults[0]["detail"], faults)
 
@@ -209,27 +224,37 @@ def _check_transfer(lines: Sequence[Line]) -> None:
         sums[line.sku] += line.quantity_change or 0
     unbalanced = {sku: total for sku, total in sums.items() if total}
     if unbalanced:
-        faults = [_fault("/lines", f"{sku}: lines sum to {total}, not 0") for sku, total in unbalanced.items()]
+        faults = [fault("/lines", f"{sku}: lines sum to {total}, not 0") for sku, total in unbalanced.items()]
         raise UnbalancedTransfer(faults[0]["detail"], faults)
 
 
-def _unusable(line: Line, catalogued: Catalogued) -> Refused:
+def _unusable(item: StockItem, catalogued: Catalogued) -> Refused:
     if catalogued.product_status is None:
-        return UnknownProduct(f"There is no product {line.sku}")
+        return UnknownProduct(f"There is no product {item.sku}")
     if catalogued.warehouse_status is None:
-        return UnknownWarehouse(f"There is no warehouse {line.warehouse_id}")
-    return Archived(f"{line.item} is archived")
+        return UnknownWarehouse(f"There is no warehouse {item.warehouse_id}")
+    return Archived(f"{item} is archived")
 
 
 def _change(line: Line, level: StockLevel) -> int:
     if line.quantity_change is not None:
         return line.quantity_change
-    counted, expected = line.counted_quantity or 0, line.expected_quantity
-    if expected is not None and expected != level.quantity_on_hand:
-        raise CountConflict(f"{level.item}: {expected} expected, {level.quantity_on_hand} on hand")
-    if counted < level.quantity_reserved:
-        raise ReservedExceedsCount(f"{level.item}: {counted} counted, {level.quantity_reserved} reserved")
-    return counted - level.quantity_on_hand
+    if line.expected_quantity is not None and line.expected_quantity != level.quantity_on_hand:
+        raise CountConflict(f"{level.item}: {line.expected_quantity} expected, {level.quantity_on_hand} on hand")
+    return (line.counted_quantity or 0) - level.quantity_on_hand
+
+
+def _released(
+    document: Document, line: Line, level: StockLevel, newest_holds: Sequence[Hold]
+) -> list[tuple[Hold, int]]:
+    """The holds that end because a count found fewer units than are promised."""
+    counted = line.counted_quantity
+    if counted is None or counted >= level.quantity_reserved:
+        return []
+    if document.on_shortfall is OnShortfall.RELEASE_NEWEST:
+        return reservation.give_up(newest_holds, level.quantity_reserved - counted)
+    holders = ", ".join(f"{hold.outstanding} by {hold.reservation_id}" for hold in newest_holds[:MOST_HOLDERS_NAMED])
+    raise ReservedExceedsCount(f"{level.item}: {counted} counted, {level.quantity_reserved} reserved ({holders})")
 
 
 def _entry(line_no: int, line: Line, before: StockLevel, after: StockLevel) -> Entry:
@@ -252,10 +277,6 @@ def _joined(refusals: Iterable[tuple[int, Refused]]) -> Refused:
     """One refusal of the first one's class that lists every line of that class."""
     ordered = list(refusals)
     kind = type(ordered[0][1])
-    faults = [_fault(f"/lines/{line_no - 1}", str(error)) for line_no, error in ordered if type(error) is kind]
+    faults = [fault(f"/lines/{line_no - 1}", str(error)) for line_no, error in ordered if type(error) is kind]
     detail = str(ordered[0][1]) if len(faults) == 1 else f"{ordered[0][1]} (and {len(faults) - 1} more lines)"
     return kind(detail, faults)
-
-
-def _fault(pointer: str, detail: str) -> dict[str, Any]:
-    return {"pointer": pointer, "detail": detail}

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from libs.chassis.database import Connection, Pool, acquired
+from services.inventory import audits
 from services.inventory.app import create_app
 from services.inventory.settings import Settings
 from tests.inventory.client import Inventory
@@ -25,10 +26,11 @@ async def app(database: Database) -> AsyncIterator[FastAPI]:
 
 
 @pytest.fixture(scope="module")
-async def pool(app: FastAPI) -> Pool:
-    """The application's pool."""
+async def pool(app: FastAPI) -> AsyncIterator[Pool]:
+    """The application's pool; afterwards, whatever the module did, no promise of the ledger is broken."""
     pool: Pool = app.state.pool
-    return pool
+    yield pool
+    assert not any((found := await audits.run(pool)).values()), found
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ async def owner(database: Database) -> AsyncIterator["asyncpg.Connection[asyncpg
 
 
 @pytest.fixture(scope="module")
-async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+async def http(app: FastAPI, pool: Pool) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of the application."""
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://inventory.test/api/v1") as client:

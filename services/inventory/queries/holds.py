@@ -1,6 +1,6 @@
 """Allocations: the units that reservations hold. Their levels are always locked before them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -28,11 +28,11 @@ async def overdue(connection: Connection, items: Sequence[StockItem]) -> tuple[d
 
 
 async def of_reservations(connection: Connection, reservation_ids: Collection[UUID]) -> list[Hold]:
-    """The outstanding holds of these reservations, whose levels are locked; in line order."""
+    """The holds of these reservations, whose levels are locked; in line order. Those with nothing left, too."""
     rows = await connection.fetch(
         f"""
         SELECT {_HOLD} FROM allocation AS hold
-         WHERE reservation_id = ANY($1::uuid[]) AND outstanding > 0
+         WHERE reservation_id = ANY($1::uuid[])
          ORDER BY reservation_id, line_no
         """,
         list(reservation_ids),
@@ -57,8 +57,11 @@ async def newest_first(connection: Connection, items: Collection[StockItem]) -> 
     return [Hold(*row) for row in rows]
 
 
-async def settle(connection: Connection, settled: Collection[tuple[Hold, int, int]]) -> None:
-    """Add (fulfilled, released) units to each hold, whose level is locked; the database refuses more than allocated."""
+async def settle(connection: Connection, settled: Mapping[tuple[UUID, int], tuple[int, int]]) -> None:
+    """Add units to holds, whose levels are locked: (reservation, line) -> (fulfilled, released).
+
+    The database refuses more than was allocated.
+    """
     await connection.execute(
         """
         UPDATE allocation AS hold
@@ -67,8 +70,8 @@ async def settle(connection: Connection, settled: Collection[tuple[Hold, int, in
                AS settled(reservation_id, line_no, fulfilled, released)
          WHERE hold.reservation_id = settled.reservation_id AND hold.line_no = settled.line_no
         """,
-        [hold.reservation_id for hold, _, _ in settled],
-        [hold.line_no for hold, _, _ in settled],
-        [fulfilled for _, fulfilled, _ in settled],
-        [released for _, _, released in settled],
+        [reservation_id for reservation_id, _ in settled],
+        [line_no for _, line_no in settled],
+        [fulfilled for fulfilled, _ in settled.values()],
+        [released for _, released in settled.values()],
     )

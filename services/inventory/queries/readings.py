@@ -1,5 +1,6 @@
 """Stock levels as readers see them: holds that are overdue count as available, swept or not."""
 
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -45,6 +46,44 @@ def stock_levels() -> Select[Any]:
         _level.revision,
         _level.updated_at,
     )
+
+
+async def on_hand_recorded(connection: Connection, sku: str, warehouse_id: str, as_of: datetime) -> asyncpg.Record:
+    """(quantity_on_hand, entries) of what was recorded by this instant: the past as it was known then."""
+    row = await connection.fetchrow(
+        """
+        SELECT coalesce(max(quantity_after), 0)::bigint AS quantity_on_hand, coalesce(max(sequence), 0) AS entries
+          FROM (SELECT quantity_after, sequence
+                  FROM ledger_entry
+                 WHERE sku = $1 AND warehouse_id = $2 AND recorded_at <= $3
+                 ORDER BY sequence DESC
+                 LIMIT 1) AS latest
+        """,
+        sku,
+        warehouse_id,
+        as_of,
+    )
+    assert row is not None, "an aggregate has one row"
+    return row
+
+
+async def on_hand_occurred(connection: Connection, sku: str, warehouse_id: str, as_of: datetime) -> asyncpg.Record:
+    """(quantity_on_hand, entries) of what had happened by this instant, as far as it is known now.
+
+    May be negative when entries were recorded out of order.
+    """
+    row = await connection.fetchrow(
+        """
+        SELECT coalesce(sum(quantity_change), 0)::bigint AS quantity_on_hand, count(*) AS entries
+          FROM ledger_entry
+         WHERE sku = $1 AND warehouse_id = $2 AND occurred_at <= $3
+        """,
+        sku,
+        warehouse_id,
+        as_of,
+    )
+    assert row is not None, "an aggregate has one row"
+    return row
 
 
 async def read_level(connection: Connection, sku: str, warehouse_id: str) -> asyncpg.Record | None:

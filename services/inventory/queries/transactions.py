@@ -94,6 +94,14 @@ async def header(connection: Connection, transaction_id: UUID) -> asyncpg.Record
     )
 
 
+async def reversal_of(connection: Connection, transaction_id: UUID) -> UUID | None:
+    """The transaction that reversed this one, or None."""
+    found: UUID | None = await connection.fetchval(
+        "SELECT transaction_id FROM stock_transaction WHERE reverses_id = $1", transaction_id
+    )
+    return found
+
+
 async def entries(connection: Connection, transaction_id: UUID) -> list[Entry]:
     """The ledger entries of a transaction in line order; at most 1,000."""
     rows = await connection.fetch(

@@ -6,9 +6,9 @@ from uuid import UUID
 from fastapi import Depends, Request, Response
 
 from libs.chassis.database import Connection, Pool, acquired
-from libs.chassis.problems import Problem
 from services.inventory.outcome import Outcome, Posted, Rejected
 from services.inventory.queries import transactions
+from services.inventory.refusal import UnknownTransaction
 from services.inventory.routes.access import mark_replayed
 from services.inventory.schemas.stock import TransactionOut
 
@@ -34,8 +34,8 @@ async def answer(outcome: Outcome, pool: Pool, response: Response) -> Transactio
 
 
 async def stored(connection: Connection, transaction_id: UUID) -> TransactionOut:
-    """A posted transaction with its lines; a `Problem` 404 without one."""
+    """A posted transaction with its lines. Raises UnknownTransaction."""
     header = await transactions.header(connection, transaction_id)
     if header is None:
-        raise Problem(404, "not-found", f"There is no transaction {transaction_id}.")
+        raise UnknownTransaction(f"There is no transaction {transaction_id}")
     return TransactionOut.of_entries(header, await transactions.entries(connection, transaction_id))

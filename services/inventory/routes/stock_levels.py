@@ -13,8 +13,8 @@ from services.inventory import thresholds
 from services.inventory.queries import readings
 from services.inventory.refusal import UnknownStockItem
 from services.inventory.routes.access import Operator, Reader, SkuInPath, WarehouseInPath
-from services.inventory.schemas.fields import Quantity
-from services.inventory.schemas.stock import StockLevelOut, ThresholdsIn
+from services.inventory.schemas.fields import Instant, Quantity
+from services.inventory.schemas.stock import AsOfBasis, StockLevelAsOfOut, StockLevelOut, ThresholdsIn
 from services.inventory.stock import StockItem
 from services.inventory.tables import stock_level
 
@@ -64,10 +64,22 @@ async def set_thresholds(
 
 @router.get("/{warehouse_id}/{sku:path}")
 async def get_stock_level(
-    warehouse_id: WarehouseInPath, sku: SkuInPath, connection: ReadConnection, _principal: Reader, response: Response
-) -> StockLevelOut:
+    warehouse_id: WarehouseInPath,
+    sku: SkuInPath,
+    connection: ReadConnection,
+    _principal: Reader,
+    response: Response,
+    as_of: Annotated[Instant | None, Query(alias="asOf", description="What was on hand then, by the ledger.")] = None,
+    basis: Annotated[AsOfBasis, Query(description="Which time asOf goes by.")] = AsOfBasis.RECORDED,
+) -> StockLevelOut | StockLevelAsOfOut:
     """The level of one stock item; nothing on hand, at revision 0, where it never had any stock."""
-    return await _answer(connection, StockItem(sku, warehouse_id), response)
+    level = await _answer(connection, StockItem(sku, warehouse_id), response)
+    if as_of is None:
+        return level
+    read = readings.on_hand_recorded if basis is AsOfBasis.RECORDED else readings.on_hand_occurred
+    figures = await read(connection, sku, warehouse_id, as_of)
+    del response.headers["ETag"]
+    return StockLevelAsOfOut(sku=sku, warehouse_id=warehouse_id, as_of=as_of, basis=basis, **figures)
 
 
 async def _answer(connection: Connection, item: StockItem, response: Response) -> StockLevelOut:

@@ -9,12 +9,12 @@ from sqlalchemy import select
 from libs.chassis.database import ReadConnection, fetch_all
 from libs.chassis.paging import Page, Paging, keyset
 from libs.events.inventory import TransactionType
-from services.inventory import ledger
+from services.inventory import ledger, reversals
 from services.inventory.outcome import ErrorPolicy
 from services.inventory.routes.access import Operator, Reader
 from services.inventory.routes.posting import DatabasePool, answer, stored
 from services.inventory.schemas.fields import Instant
-from services.inventory.schemas.stock import TransactionHeaderOut, TransactionIn, TransactionOut
+from services.inventory.schemas.stock import ReversalIn, TransactionHeaderOut, TransactionIn, TransactionOut
 from services.inventory.tables import stock_transaction
 
 router = APIRouter(prefix="/api/v1/transactions", tags=["transactions"])
@@ -55,6 +55,19 @@ async def list_transactions(
         statement = statement.where(columns.recorded_at < recorded_to)
     rows = await fetch_all(connection, keyset(statement, [columns.recorded_at, columns.transaction_id], paging))
     return paging.page(rows, ["recorded_at", "transaction_id"], TransactionHeaderOut.of)
+
+
+@router.post(
+    "/{transaction_id}/reversal",
+    status_code=201,
+    responses={200: {"model": TransactionOut, "description": "Posted before"}},
+)
+async def reverse_transaction(
+    transaction_id: UUID, body: ReversalIn, pool: DatabasePool, principal: Operator, response: Response
+) -> TransactionOut:
+    """Take a transaction back with a new one of opposite lines; each transaction at most once."""
+    outcome = await reversals.reverse(pool, transaction_id, body.document(transaction_id, principal.name))
+    return await answer(outcome, pool, response)
 
 
 @router.get("/{transaction_id}")

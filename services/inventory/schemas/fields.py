@@ -63,9 +63,12 @@ Notes = Annotated[str, Field(max_length=4096)]
 Source = Annotated[str, Field(min_length=1, max_length=64, pattern=r"\S", description="What kind of caller this is.")]
 
 
-def request_hash(body: ApiModel) -> bytes:
-    """SHA-256 of the body in canonical form: equal for equal meaning, whatever the spelling of numbers and times."""
-    return hashlib.sha256(body.model_dump_json(exclude_defaults=True).encode()).digest()
+def request_hash(body: ApiModel, target: str = "") -> bytes:
+    """SHA-256 of what is acted on and the body in canonical form.
+
+    Equal for equal meaning, whatever the spelling of numbers and times.
+    """
+    return hashlib.sha256((target + body.model_dump_json(exclude_defaults=True)).encode()).digest()
 
 
 class RowModel(ApiModel):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -173,6 +174,22 @@ class ReversalIn(ApiModel):
     reference_id: Reference | None = None
     notes: Notes | None = None
     occurred_at: Instant | None = None
+    source: Source = "api"
+
+    def document(self, reverses_id: UUID, actor: str) -> Document:
+        """The reversal that this body asks for; its type and lines are those of the transaction it takes back."""
+        return Document(
+            transaction_id=self.transaction_id,
+            transaction_type=TransactionType.ADJUSTMENT,
+            lines=(),
+            request_hash=request_hash(self, reverses_id.hex),
+            actor=actor,
+            source=self.source,
+            reference_id=self.reference_id,
+            notes=self.notes,
+            occurred_at=self.occurred_at,
+            reverses_id=reverses_id,
+        )
 
 
 class TransactionBatchIn(ApiModel):
@@ -251,6 +268,24 @@ class StockLevelOut(RowModel):
     sequence: int
     revision: int
     updated_at: datetime | None
+
+
+class AsOfBasis(StrEnum):
+    """Which time an as-of read goes by: when entries were recorded, or when they happened."""
+
+    RECORDED = "recorded"
+    OCCURRED = "occurred"
+
+
+class StockLevelAsOfOut(RowModel):
+    """What was on hand at an instant, by the ledger."""
+
+    sku: str
+    warehouse_id: str
+    as_of: datetime
+    basis: AsOfBasis
+    quantity_on_hand: int
+    entries: Annotated[int, Field(description="How many ledger entries lie at or before the instant.")]
 
 
 class ThresholdsIn(ApiModel):

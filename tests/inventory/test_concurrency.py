@@ -1,0 +1,84 @@
+"""Many writers at a time."""
+
+import asyncio
+import random
+from collections import Counter
+from uuid import uuid4
+
+from libs.chassis.database import Pool
+from libs.events.inventory import TransactionType
+from services.inventory import ledger
+from services.inventory.outcome import ErrorPolicy, Rejected
+from services.inventory.transaction import Document, Line
+from tests.inventory.client import Inventory, a_document, a_line
+
+WRITERS = 64
+STOCK = 100
+
+
+async def test_many_writers_sell_exactly_what_there_is(inventory: Inventory) -> None:
+    await inventory.receive(STOCK)
+
+    async def sell_until_refused() -> list[int]:
+        return [(await inventory.sell(1)).status_code for _ in range(4)]
+
+    answers = await asyncio.gather(*(sell_until_refused() for _ in range(WRITERS)))
+
+    statuses = Counter(status for answer in answers for status in answer)
+    assert statuses == {201: STOCK, 409: WRITERS * 4 - STOCK}
+    assert (await inventory.level())["quantityOnHand"] == 0
+
+
+async def test_the_same_document_from_many_writers_is_posted_once(inventory: Inventory) -> None:
+    document = a_document("RECEIPT", a_line(inventory.sku, 3))
+
+    answers = await asyncio.gather(*(inventory.post(document) for _ in range(16)))
+
+    assert Counter(answer.status_code for answer in answers) == {201: 1, 200: 15}
+    assert len({answer.text for answer in answers}) == 1
+    assert (await inventory.level())["quantityOnHand"] == 3
+
+
+async def test_the_same_id_for_different_stock_is_posted_once(inventory: Inventory) -> None:
+    identifier = str(uuid4())
+    documents = [
+        {**a_document("RECEIPT", a_line(inventory.sku, 1, warehouse)), "transactionId": identifier}
+        for warehouse in ("BERLIN-1", "PARIS-1") * 8
+    ]
+
+    answers = await asyncio.gather(*(inventory.post(document) for document in documents))
+
+    statuses = Counter(answer.status_code for answer in answers)
+    assert (statuses[201], statuses[422], statuses[200]) == (1, 8, 7)
+
+
+def a_random_document(generator: random.Random, skus: list[str]) -> Document:
+    lines = [
+        Line(generator.choice(skus), generator.choice(("BERLIN-1", "PARIS-1")), generator.choice((-1, -2, 1, 3)))
+        for _ in range(50)
+    ]
+    return Document(uuid4(), TransactionType.ADJUSTMENT, lines, request_hash=b"", actor="test", reason="concurrency")
+
+
+async def test_random_documents_of_many_lines_never_deadlock(inventory: Inventory, pool: Pool) -> None:
+    skus = [f"{inventory.sku}-{number}" for number in range(40)]
+    for sku in skus:
+        await inventory.create_product(sku)
+        await inventory.receive(10_000, sku)
+        await inventory.receive(10_000, sku, "PARIS-1")
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    before = await pool.fetchval(deadlocks)
+
+    async def write(seed: int) -> int:
+        generator = random.Random(seed)
+        refused = 0
+        for _ in range(15):
+            documents = [a_random_document(generator, skus) for _ in range(generator.choice((1, 5)))]
+            outcomes = await ledger.post(pool, documents, ErrorPolicy.ACCEPT_VALID)
+            refused += sum(isinstance(outcome, Rejected) for outcome in outcomes)
+        return refused
+
+    refusals = await asyncio.gather(*(write(seed) for seed in range(8)))
+
+    assert sum(refusals) == 0
+    assert await pool.fetchval(deadlocks) == before
