@@ -1,0 +1,68 @@
+"""`python -m services.<name> dead-letters list|show|retry|edit|discard`: the same as over REST, without it."""
+
+import argparse
+import getpass
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from libs.events.dead_letter_retry import NotPending, Status, UnknownDeadLetter
+from libs.operations.dead_letters import DeadLetter, DeadLetterStore
+
+
+def add_dead_letters(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command `dead-letters` to a service's command line."""
+    actions = commands.add_parser("dead-letters", help="records that could not be applied").add_subparsers(
+        dest="action", required=True
+    )
+    listing = actions.add_parser("list", help="the latest first")
+    listing.add_argument("--status", type=Status, choices=list(Status))
+    listing.add_argument("--limit", type=int, default=50)
+    for name, explanation in {
+        "show": "print one with its record",
+        "retry": "let its group apply it again",
+        "edit": "let its group apply the content of a file in its place",
+        "discard": "give it up",
+    }.items():
+        actions.add_parser(name, help=explanation).add_argument("id")
+    actions.choices["edit"].add_argument("file", type=Path)
+    actions.choices["discard"].add_argument("--note", required=True)
+
+
+async def dead_letters(store: DeadLetterStore, arguments: argparse.Namespace) -> int:
+    """Do what the command line says; the exit code: 0, or 1 when a retry failed, 2 when there is no such letter."""
+    by = getpass.getuser()
+    try:
+        match arguments.action:
+            case "list":
+                _print(_row(letter) for letter in await store.page(arguments.status, None, arguments.limit))
+            case "show":
+                _print(_record(await store.find(arguments.id)))
+            case "discard":
+                await store.discard(arguments.id, by=by, note=arguments.note)
+            case action:
+                value = arguments.file.read_bytes() if action == "edit" else None
+                outcome = await store.retry(arguments.id, by=by, value=value)
+                _print([f"{outcome.status} {outcome.error or ''}".rstrip()])
+                return 0 if outcome.status is Status.RESOLVED else 1
+    except (UnknownDeadLetter, NotPending) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+
+
+def _row(letter: DeadLetter) -> str:
+    place = f"{letter.topic}[{letter.partition}]@{letter.offset}"
+    return (
+        f"{letter.id}\t{letter.status}\t{letter.group}\t{place}\t{letter.error_class}: {letter.error.splitlines()[0]}"
+    )
+
+
+def _record(letter: DeadLetter) -> list[str]:
+    headers = [f"header {name}: {value.decode(errors='replace')}" for name, value in letter.headers]
+    return [_row(letter), letter.error, *headers, (letter.value or b"").decode(errors="replace")]
