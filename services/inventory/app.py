@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from libs.chassis import app as chassis
 from libs.chassis.database import open_pool, readiness
+from services.inventory.group_commit import GroupCommit
 from services.inventory.routes import (
     categories,
     ledger_entries,
@@ -36,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with await open_pool(
             url, size=settings.database_pool_size, application_name="inventory-api"
         ) as app.state.pool:
+            app.state.ledger = GroupCommit(app.state.pool)
             yield
 
     routes = (

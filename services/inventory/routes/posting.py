@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import Depends, Request, Response
 
 from libs.chassis.database import Connection, Pool, acquired
+from services.inventory.group_commit import GroupCommit
 from services.inventory.outcome import Outcome, Posted, Rejected
 from services.inventory.queries import transactions
 from services.inventory.refusal import UnknownTransaction
@@ -17,6 +18,14 @@ async def _pool(request: Request) -> Pool:
     pool: Pool = request.app.state.pool
     return pool
 
+
+async def _ledger(request: Request) -> GroupCommit:
+    ledger: GroupCommit = request.app.state.ledger
+    return ledger
+
+
+Ledger = Annotated[GroupCommit, Depends(_ledger)]
+"""Where single documents are posted."""
 
 DatabasePool = Annotated[Pool, Depends(_pool)]
 """For work that opens its own transactions, so that it can repeat them."""

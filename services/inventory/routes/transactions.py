@@ -9,10 +9,9 @@ from sqlalchemy import select
 from libs.chassis.database import ReadConnection, fetch_all
 from libs.chassis.paging import Page, Paging, keyset
 from libs.events.inventory import TransactionType
-from services.inventory import ledger, reversals
-from services.inventory.outcome import ErrorPolicy
+from services.inventory import reversals
 from services.inventory.routes.access import Operator, Reader
-from services.inventory.routes.posting import DatabasePool, answer, stored
+from services.inventory.routes.posting import DatabasePool, Ledger, answer, stored
 from services.inventory.schemas.fields import Instant
 from services.inventory.schemas.stock import ReversalIn, TransactionHeaderOut, TransactionIn, TransactionOut
 from services.inventory.tables import stock_transaction
@@ -22,11 +21,11 @@ router = APIRouter(prefix="/api/v1/transactions", tags=["transactions"])
 
 @router.post("", status_code=201, responses={200: {"model": TransactionOut, "description": "Posted before"}})
 async def post_transaction(
-    body: TransactionIn, pool: DatabasePool, principal: Operator, response: Response
+    body: TransactionIn, ledger: Ledger, pool: DatabasePool, principal: Operator, response: Response
 ) -> TransactionOut:
     """Post one stock transaction. Repeating a transactionId with the same body changes nothing and answers 200."""
     principal.check_warehouses(*body.warehouse_ids)
-    [outcome] = await ledger.post(pool, [body.document(principal.name)], ErrorPolicy.REJECT_ALL)
+    outcome = await ledger.post(body.document(principal.name))
     return await answer(outcome, pool, response)
 
 
