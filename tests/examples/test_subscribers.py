@@ -29,8 +29,8 @@ async def test_a_third_partys_subscriber_reads_our_events(kafka: KafkaSettings, 
     try:
         async with asyncio.timeout(40):
             printed = ""
-            while line not in printed:
-                printed += (await process.stdout.readline()).decode()
+            while line not in printed and (read := await process.stdout.readline()):
+                printed += read.decode()
     finally:
         process.terminate()
         status = await process.wait()
