@@ -63,6 +63,8 @@ async def read(kafka: KafkaSettings, dead: Collection[Place]) -> Holding | Unrea
     await consumer.start()
     try:
         partitions = [TopicPartition(topic, number) for number in sorted(await _partitions(consumer, topic))]
+        if not partitions:
+            return Unreadable(f"{topic} does not exist")
         beginnings = await consumer.beginning_offsets(partitions)
         if deleted := [partition for partition in partitions if beginnings[partition] > 0]:
             return Unreadable(f"{topic} no longer holds its oldest records in {len(deleted)} partitions")

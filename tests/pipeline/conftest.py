@@ -1,6 +1,7 @@
 """The pipeline service on the real servers, with empty tables for each test."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -51,14 +52,14 @@ async def connection(pool: Pool) -> AsyncIterator[Connection]:
 
 
 @pytest.fixture
-def settings(database: Database, kafka: KafkaSettings, redis_url: str, mongo_url: str, lake_url: str) -> Settings:
+def settings(database: Database, kafka: KafkaSettings, redis_url: str, mongo_url: str, tmp_path: Path) -> Settings:
     """Settings of the service: no auth, the clock of the events, and no waiting."""
     return Settings(
         database_url=SecretStr(database.url("pipeline")),
         kafka=kafka,
         redis_url=SecretStr(redis_url),
         mongo_url=SecretStr(mongo_url),
-        lake_url=lake_url,
+        lake_url=str(tmp_path / "lake"),
         auth_mode="off",
         metrics_clock="event",
         metrics_interval_seconds=0,
