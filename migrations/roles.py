@@ -36,8 +36,12 @@ async def create_roles(connection: asyncpg.Connection, passwords: RolePasswords)
 
 
 async def create_schemas(connection: asyncpg.Connection) -> None:
-    """Create the schemas that are missing; every role may look into each, and touch only what is granted there."""
+    """Create the schemas that are missing; every role may look into each, and touch only what is granted there.
+
+    In `<schema>_rebuild` a service builds its results anew from the topics before it puts them in place.
+    """
     for schema in SCHEMAS:
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {OWNER}")
         await connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO {', '.join(RUNTIME_ROLES)}")
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}_rebuild AUTHORIZATION stockflow_{schema}")
     await connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")

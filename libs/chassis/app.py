@@ -68,7 +68,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.authenticate = auth.authenticator(settings)
-    app.add_middleware(RequestMiddleware)
+    app.add_middleware(RequestMiddleware, root_path=settings.root_path)
     problems.install(app, refusals, constraints or {})
     # Routes are tried in order, so those that are called most stand first.
     for router in routers:

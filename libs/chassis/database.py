@@ -31,9 +31,17 @@ _DIALECT: Dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 
 
 async def open_pool(
-    url: str, *, size: int, application_name: str, statement_timeout_ms: int = 5000, lock_timeout_ms: int = 2000
+    url: str,
+    *,
+    size: int,
+    application_name: str,
+    statement_timeout_ms: int = 5000,
+    lock_timeout_ms: int = 2000,
+    search_path: str | None = None,
 ) -> Pool:
     """A connected pool of at most `size` connections; json and jsonb columns hold Python values.
+
+    Unqualified names mean the role's own schema, unless `search_path` says otherwise.
 
     Connections go back without asyncpg's reset, which costs a round trip per request. An open transaction is still
     rolled back, but session state would leak: use SET LOCAL and transaction-level advisory locks, never SET, LISTEN or
@@ -51,6 +59,7 @@ async def open_pool(
             "lock_timeout": str(lock_timeout_ms),
             "idle_in_transaction_session_timeout": "60000",
             "timezone": "UTC",
+            **({"search_path": search_path} if search_path else {}),
         },
     )
 

@@ -175,10 +175,11 @@ _HTTP_DETAILS = {404: "There is nothing at {path}.", 405: "{path} does not answe
 
 def _allowed_methods(request: Request) -> set[str]:
     """The methods of every route of this path: the router only names those of the first."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     return {
         method
         for route in iter_route_contexts(request.app.routes)
-        if route.methods and route.path_regex.match(request.url.path)
+        if route.methods and route.path_regex.match(path)
         for method in route.methods
     }
 

@@ -33,13 +33,17 @@ log = structlog.get_logger(__name__)
 class RequestMiddleware:
     """The outermost layer of an application, as plain ASGI because it runs on every request."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, root_path: str = "") -> None:
         self.app = app
+        self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if self._root_path and scope["path"].startswith(f"{self._root_path}/"):
+            # Routing takes it off the path, and FastAPI names it in the API document.
+            scope["root_path"] = self._root_path
         exchange = _Exchange(scope, receive, send)
         # uvicorn gives each request a task, and with it a context, of its own.
         structlog.contextvars.bind_contextvars(request_id=exchange.request_id)

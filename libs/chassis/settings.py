@@ -21,6 +21,11 @@ class ServiceSettings(BaseSettings):
     database_pool_size: int = Field(default=10, ge=1, le=200, description="Most connections that one process opens.")
     host: str = Field(default="127.0.0.1", description="Address that the HTTP servers listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port of the REST API; 0 takes any free one.")
+    root_path: str = Field(
+        default="",
+        pattern=r"^(/[a-z0-9-]+)*$",
+        description="Prefix under which a gateway shows the API, such as /inventory.",
+    )
     ops_port: int = Field(
         default=0,
         ge=0,

@@ -132,9 +132,12 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         kafka: KafkaSettings,
         flush_max_records: int = 20_000,
         flush_max_age_seconds: float = 0.2,
+        kafka_group: str | None = None,
     ) -> None:
+        """`kafka_group` is the group's name for the broker, where it is not the sink's."""
         self._sink = sink
         self._kafka = kafka
+        self._kafka_group = kafka.topic(kafka_group or sink.group)
         self._topics = {kafka.topic(topic.name): topic for topic in topics}
         self._flush_max_records = flush_max_records
         self._flush_max_age_seconds = flush_max_age_seconds
@@ -153,7 +156,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         """Consume until `stop` is set, then finish the batch in hand."""
         self._consumer = AIOKafkaConsumer(
             **self._kafka.connection(),
-            group_id=self._kafka.topic(self._sink.group),
+            group_id=self._kafka_group,
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",

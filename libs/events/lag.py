@@ -19,6 +19,13 @@ async def end_offsets(settings: KafkaSettings, topics: Collection[str]) -> dict[
         return offsets
 
 
+async def beginning_offsets(settings: KafkaSettings, topics: Collection[str]) -> dict[TopicPartition, int]:
+    """The offset of the first record that each partition still has; topics as the broker knows them."""
+    async with _reader(settings, *topics) as consumer:
+        offsets: dict[TopicPartition, int] = await consumer.beginning_offsets(sorted(consumer.assignment()))
+        return offsets
+
+
 async def event_ids_at(
     settings: KafkaSettings, places: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, str | None]:
