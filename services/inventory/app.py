@@ -15,6 +15,7 @@ from services.inventory.routes import (
     products,
     reservations,
     stock_levels,
+    stock_repairs,
     transaction_batches,
     transactions,
     warehouses,
@@ -49,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         transaction_batches,
         ledger_entries,
         reservations,
+        stock_repairs,
         outbox,
     )
     return chassis.create_app(

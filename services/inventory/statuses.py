@@ -39,6 +39,8 @@ CONSTRAINTS: Final[ConstraintMap] = {
     "product_category_known": (422, "unknown-category", "There is no such category."),
     "parent_category_known": (422, "unknown-category", "There is no such parent category."),
     "occurred_not_in_future": (422, "occurred-in-future", "occurredAt lies more than 5 minutes ahead."),
+    "on_hand_not_negative": (409, "stock-inconsistent", "The level does not agree with the ledger: repair it."),
+    "reserved_not_negative": (409, "stock-inconsistent", "The level does not agree with its reservations: repair it."),
     "reserved_within_on_hand": (409, "stock-inconsistent", "More units would be reserved than are on hand."),
     "repair_undone_once": (409, "already-undone", "The repair is undone already."),
     "reversed_once": (409, "already-reversed", "The transaction is reversed already."),

@@ -9,6 +9,7 @@ from libs.events.envelope import Sku, WarehouseId
 
 Reader = Annotated[Principal, Depends(require("inventory:read"))]
 Operator = Annotated[Principal, Depends(require("inventory:write"))]
+Repairer = Annotated[Principal, Depends(require("ops:repair"))]
 
 SkuInPath = Annotated[Sku, Path(description="May contain slashes.")]
 WarehouseInPath = Annotated[WarehouseId, Path()]
