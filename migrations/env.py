@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from migrations.roles import OWNER
+from migrations.roles import OWNER, RUNTIME_ROLES
 from migrations.settings import MigrationSettings
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtext('stockflow migrations'))")
@@ -29,7 +29,7 @@ async def upgrade(url: str) -> None:
         await connection.execute(text(f"SET LOCAL ROLE {OWNER}"))
         await connection.execute(text(f"SET LOCAL search_path = {schema}"))
         await connection.run_sync(configure_and_run)
-        await connection.execute(text(f"GRANT SELECT ON alembic_version TO stockflow_{schema}"))
+        await connection.execute(text(f"GRANT SELECT ON alembic_version TO {', '.join(RUNTIME_ROLES)}"))
     await engine.dispose()
 
 
