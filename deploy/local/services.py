@@ -46,12 +46,15 @@ PROCESSES: Final = tuple(
 def program(process: Process, port: int, environment: Mapping[str, str], logs: Path) -> Program:
     """How to run a process: `port` is where its API listens, or a worker's ops server."""
     is_api = process.job == API
+    address = {"HOST": LOOPBACK, "PORT" if is_api else "OPS_PORT": str(port)}
+    # The embedded broker never forgets a dead member of a group: only a restart under the same name takes its place.
+    membership = {"KAFKA_GROUP_INSTANCE_ID": process.name}
     return Program(
         name=process.name,
         argv=(sys.executable, "-m", f"services.{process.service}", process.job),
         log=logs / f"{process.name}.log",
         ready=answers(port, "/readyz" if is_api else "/healthz"),
-        env={**environment, "HOST": LOOPBACK, "PORT" if is_api else "OPS_PORT": str(port), "PYTHONUNBUFFERED": "1"},
+        env={**membership, **environment, **address, "PYTHONUNBUFFERED": "1"},
         directory=ROOT,
     )
 

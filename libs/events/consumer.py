@@ -157,6 +157,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer = AIOKafkaConsumer(
             **self._kafka.connection(),
             group_id=self._kafka_group,
+            group_instance_id=self._kafka.group_instance_id,
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",

@@ -24,6 +24,9 @@ class KafkaSettings(BaseSettings):
     max_batch_bytes: int = Field(131_072, description="Upper bound of a producer batch for one partition, in bytes.")
     max_message_bytes: int = Field(4_194_304, description="Largest message that is sent or fetched, in bytes.")
     session_timeout_ms: int = Field(30_000, ge=1_000, description="After this silence a consumer is taken for dead.")
+    group_instance_id: str | None = Field(
+        None, description="Unique name of the process in its group: a restart takes its partitions over at once."
+    )
     on_gap: Literal["fail", "earliest", "latest"] = Field(
         "fail", description="What to do when records were deleted before they were applied."
     )

@@ -66,6 +66,7 @@ async def rebuild(job: Rebuild, *, database_url: str, kafka: KafkaSettings, prog
         lock_timeout_ms=60_000,
         search_path=f"{job.shadow},{job.schema}",
     )
+    kafka = kafka.model_copy(update={"group_instance_id": None})
     stop = asyncio.Event()
     async with pool:
         await _create_shadows(pool, job)
