@@ -5,13 +5,13 @@ so that two workers can neither deadlock nor lose a sum.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 
 from libs.chassis.database import Connection
 from libs.events.inventory import ExternalInventoryUpdate
-from libs.events.offsets import as_multirange, as_ranges
+from libs.events.postgres import as_multirange, as_ranges
 from libs.events.sequence import Seen
-from services.pipeline.movement import Bucket, Totals
+from services.pipeline.movement import SECONDS_PER_HOUR, Bucket, Totals
 from services.pipeline.stock_position import Applied, StockPosition
 
 StockItem = tuple[str, str]
@@ -103,62 +103,80 @@ async def record_gaps(connection: Connection, applied: Sequence[Applied]) -> Non
     )
 
 
-async def add_hourly(connection: Connection, totals: Mapping[Bucket, Totals]) -> None:
-    """Add totals to the hourly facts."""
-    await connection.execute(
-        _ADD.format(table="hourly_movement", bucket="bucket_start", period="to_timestamp(period * 3600)"),
-        *_fact_columns(totals),
-    )
+async def add_facts(connection: Connection, totals: Mapping[Bucket, Totals]) -> None:
+    """Add hourly totals to the hourly and the daily facts, and mark their stock items and hours dirty.
+
+    They are sent once, by COPY, into a temporary table that lives as long as the connection.
+    """
+    await connection.execute(_STAGING)
+    await connection.copy_records_to_table("hourly_total", schema_name="pg_temp", records=_records(totals))
+    await connection.execute(_ADD_HOURLY)
+    await connection.execute(_ADD_DAILY)
+    await connection.execute(_MARK_DIRTY)
 
 
-async def add_daily(connection: Connection, totals: Mapping[Bucket, Totals]) -> None:
-    """Add totals to the daily facts."""
-    await connection.execute(
-        _ADD.format(table="daily_movement", bucket="date", period="date '1970-01-01' + period::int"),
-        *_fact_columns(totals),
-    )
+def _records(totals: Mapping[Bucket, Totals]) -> list[tuple[object, ...]]:
+    return [
+        (
+            sku,
+            warehouse_id,
+            datetime.fromtimestamp(hour * SECONDS_PER_HOUR, UTC),
+            transaction_type,
+            total.entries,
+            total.units_in,
+            total.units_out,
+            total.value,
+            total.last_event_at,
+        )
+        for (sku, warehouse_id, hour, transaction_type), total in totals.items()
+    ]
 
 
-_ADD = """
-    INSERT INTO {table} AS fact
-           (sku, warehouse_id, {bucket}, transaction_type, entries, units_in, units_out, value, last_event_at)
-    SELECT sku, warehouse_id, {period}, transaction_type, entries, units_in, units_out, value, last_event_at
-      FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
-                  $8::numeric[], $9::timestamptz[])
-           AS total(sku, warehouse_id, period, transaction_type, entries, units_in, units_out, value, last_event_at)
-    ON CONFLICT (sku, warehouse_id, {bucket}, transaction_type)
+_STAGING = """
+    CREATE TEMPORARY TABLE IF NOT EXISTS hourly_total (
+        sku text COLLATE "C", warehouse_id text COLLATE "C", bucket_start timestamptz,
+        transaction_type text COLLATE "C", entries bigint, units_in bigint, units_out bigint, value numeric,
+        last_event_at timestamptz
+    ) ON COMMIT DELETE ROWS
+"""
+_ADD_HOURLY = """
+    INSERT INTO hourly_movement AS fact
+           (sku, warehouse_id, bucket_start, transaction_type, entries, units_in, units_out, value, last_event_at)
+    SELECT sku, warehouse_id, bucket_start, transaction_type, entries, units_in, units_out, value, last_event_at
+      FROM pg_temp.hourly_total
+     ORDER BY sku, warehouse_id, bucket_start, transaction_type
+    ON CONFLICT (sku, warehouse_id, bucket_start, transaction_type)
     DO UPDATE SET entries = fact.entries + excluded.entries, units_in = fact.units_in + excluded.units_in,
                   units_out = fact.units_out + excluded.units_out, value = fact.value + excluded.value,
                   revision = fact.revision + 1, last_event_at = greatest(fact.last_event_at, excluded.last_event_at)
 """
+_ADD_DAILY = """
+    INSERT INTO daily_movement AS fact
+           (sku, warehouse_id, date, transaction_type, entries, units_in, units_out, value, last_event_at)
+    SELECT sku, warehouse_id, (bucket_start AT TIME ZONE 'UTC')::date, transaction_type, sum(entries), sum(units_in),
+           sum(units_out), sum(value), max(last_event_at)
+      FROM pg_temp.hourly_total
+     GROUP BY 1, 2, 3, 4
+     ORDER BY 1, 2, 3, 4
+    ON CONFLICT (sku, warehouse_id, date, transaction_type)
+    DO UPDATE SET entries = fact.entries + excluded.entries, units_in = fact.units_in + excluded.units_in,
+                  units_out = fact.units_out + excluded.units_out, value = fact.value + excluded.value,
+                  revision = fact.revision + 1, last_event_at = greatest(fact.last_event_at, excluded.last_event_at)
+"""
+_MARK_DIRTY = """
+    INSERT INTO dirty_stock_item (sku, warehouse_id, bucket_start, transaction_type)
+    SELECT sku, warehouse_id, bucket_start, transaction_type FROM pg_temp.hourly_total ORDER BY sku, warehouse_id
+"""
 
 
-def _fact_columns(totals: Mapping[Bucket, Totals]) -> list[list[object]]:
-    ordered = sorted(totals.items())
-    return [
-        [bucket.sku for bucket, _ in ordered],
-        [bucket.warehouse_id for bucket, _ in ordered],
-        [bucket.period for bucket, _ in ordered],
-        [bucket.transaction_type for bucket, _ in ordered],
-        [total.entries for _, total in ordered],
-        [total.units_in for _, total in ordered],
-        [total.units_out for _, total in ordered],
-        [total.value for _, total in ordered],
-        [total.last_event_at for _, total in ordered],
-    ]
-
-
-async def mark_dirty(connection: Connection, buckets: Collection[Bucket], levels: Collection[StockItem]) -> None:
-    """Ask the metrics process to calculate stock items again: those of changed hours, and those of changed levels."""
-    marks: list[tuple[str, str, int | None, str | None]] = [*buckets, *((*item, None, None) for item in levels)]
+async def mark_dirty(connection: Connection, items: Collection[StockItem]) -> None:
+    """Ask the metrics process to look at stock items again whose level changed."""
     await connection.execute(
         """
-        INSERT INTO dirty_stock_item (sku, warehouse_id, bucket_start, transaction_type)
-        SELECT sku, warehouse_id, to_timestamp(hour * 3600), transaction_type
-          FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])
-               AS mark(sku, warehouse_id, hour, transaction_type)
+        INSERT INTO dirty_stock_item (sku, warehouse_id)
+        SELECT sku, warehouse_id FROM unnest($1::text[], $2::text[]) AS item(sku, warehouse_id)
         """,
-        *([mark[column] for mark in marks] for column in range(4)),
+        *_columns(sorted(items)),
     )
 
 

@@ -16,7 +16,7 @@ from libs.chassis.database import Connection, Pool, acquired, open_pool
 from libs.chassis.problems import Problem
 from libs.events import outbox
 from libs.events.failpoints import failpoint
-from libs.events.offsets import TRANSIENT
+from libs.events.postgres import TRANSIENT
 from services.pipeline import cache, metric_events, metric_queries
 from services.pipeline.cache import Cache
 from services.pipeline.loads import StockItem

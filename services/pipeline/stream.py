@@ -19,7 +19,7 @@ from libs.events.sink import PartitionBatch, PoisonError, RecordId
 from libs.events.topics import INVENTORY_EVENTS
 from services.pipeline import loads, stock_position
 from services.pipeline.loads import StockItem
-from services.pipeline.movement import daily_totals, hourly_totals
+from services.pipeline.movement import hourly_totals
 from services.pipeline.settings import Settings
 from services.pipeline.stock_position import Applied
 
@@ -144,10 +144,10 @@ async def _write_positions(
 
 async def _write_facts(connection: Connection, applied: Sequence[Applied], flush: Flush) -> None:
     hourly = hourly_totals(chain.from_iterable(item.accepted for item in applied))
-    await loads.mark_dirty(connection, hourly, flush.changes)
+    if flush.changes:
+        await loads.mark_dirty(connection, flush.changes)
     if hourly:
-        await loads.add_hourly(connection, hourly)
-        await loads.add_daily(connection, daily_totals(hourly))
+        await loads.add_facts(connection, hourly)
         latest = max(total.last_event_at for total in hourly.values())
         await loads.advance_clock(connection, latest.astimezone(UTC).date())
     SEQUENCE_GAPS.inc(sum(len(item.gaps) for item in applied))
