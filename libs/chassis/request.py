@@ -79,20 +79,22 @@ class _Exchange:
         self._started_at = time.perf_counter()
         headers = dict(scope["headers"])
         self._announced_bytes = int(headers.get(b"content-length", b"0"))
+        # An application may take longer bodies on some paths: those that it streams to a file.
+        self._most_bytes = getattr(scope["app"].state, "body_limits", {}).get(scope["path"], MAX_BODY_BYTES)
         self.request_id = _valid_or_new(headers.get(b"x-request-id", b"").decode("latin-1"))
         scope["request_id"] = self.request_id
         _leave_json_to_the_models(scope, headers)
 
     def refuse_announced_size(self) -> None:
-        if self._announced_bytes > MAX_BODY_BYTES:
-            raise _too_large()
+        if self._announced_bytes > self._most_bytes:
+            raise _too_large(self._most_bytes)
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._received_bytes += len(message.get("body", b""))
-            if self._received_bytes > MAX_BODY_BYTES:
-                raise _too_large()
+            if self._received_bytes > self._most_bytes:
+                raise _too_large(self._most_bytes)
         return message
 
     async def send(self, message: Message) -> None:
@@ -128,5 +130,5 @@ def _leave_json_to_the_models(scope: Scope, headers: Mapping[bytes, bytes]) -> N
         scope["headers"] = [header for header in scope["headers"] if header[0] != b"content-type"]
 
 
-def _too_large() -> Problem:
-    return Problem(413, "content-too-large", f"A body may hold at most {MAX_BODY_BYTES} bytes.")
+def _too_large(most_bytes: int) -> Problem:
+    return Problem(413, "content-too-large", f"A body may hold at most {most_bytes} bytes.")

@@ -58,6 +58,7 @@ STOP_SECONDS = 10.0
 DRAIN_SECONDS = 20.0
 REBALANCE_TIMEOUT_MS = 60_000
 RECLAIM_SECONDS = 5.0
+RETRY_DEAD_LETTERS_SECONDS = 30.0
 TRIES_OF_ONE_RECORD = 3
 STALLED_SECONDS = 120.0
 MAX_DEAD_LETTERS_IN_A_ROW = 100
@@ -150,6 +151,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._to_commit: dict[TopicPartition, int] = {}
         self._lost: set[TopicPartition] = set()
         self._lost_at = 0.0
+        self._retried_at = time.monotonic()
         self._polled_at = self._progressed_at = self._committed_at = time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -250,11 +252,23 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._writing and not self._writing.done():
             return
         _raise_failure(self._writing)
+        if time.monotonic() - self._retried_at > RETRY_DEAD_LETTERS_SECONDS:
+            self._retried_at = time.monotonic()
+            self._writing = asyncio.create_task(self._retry_dead_letters())
+            return
         if self._waiting_since is None:
             return
         waited = time.monotonic() - self._waiting_since
         if waited >= self._flush_max_age_seconds or self._waiting() >= self._flush_max_records:
             self._writing = asyncio.create_task(self._write_waiting())
+
+    async def _retry_dead_letters(self) -> None:
+        try:
+            await self._sink.retry_dead_letters()
+        except Exception as error:
+            if not self._sink.is_transient(error):
+                raise
+            log.warning("consumer.retry_postponed", group=self._sink.group, error=repr(error))
 
     async def _write_rest(self, seconds: float) -> None:
         """Finish the write under way and write what is left, in bounded time."""

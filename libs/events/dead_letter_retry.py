@@ -2,7 +2,9 @@
 
 import json
 from base64 import b64decode
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import cast
 
@@ -11,9 +13,9 @@ from aiokafka import ConsumerRecord
 
 from libs.events import dead_letter
 from libs.events.decoding import NotAnEvent, decode
-from libs.events.offsets import TRANSIENT, Handler
+from libs.events.postgres import TRANSIENT, Handler
 from libs.events.sink import PartitionBatch, PoisonError
-from libs.events.topics import TOPICS, Topic
+from libs.events.topics import TOPICS
 
 MOST_ATTEMPTS = 10
 """After so many, a dead letter waits for a person."""
@@ -58,7 +60,7 @@ async def retry(
     record = _record(letter, value)
     try:
         async with connection.transaction():
-            await handle(connection, [_batch(letter["topic"], record)])
+            await handle(connection, [batch_of(record)])
     except TRANSIENT:
         raise
     except Exception as error:
@@ -135,29 +137,36 @@ async def _close(connection: asyncpg.Connection, letter_id: int, status: Status,
 
 def _record(letter: asyncpg.Record, value: bytes | None) -> ConsumerRecord:
     headers = letter["headers"] if isinstance(letter["headers"], list) else json.loads(letter["headers"])
-    content = letter["value"] if value is None else value
-    return ConsumerRecord(
+    return record_of(
         letter["topic"],
         letter["partition"],
         letter["record_offset"],
-        int(letter["record_timestamp"].timestamp() * 1000),
-        0,
+        letter["record_timestamp"],
         letter["key"],
-        content,
-        None,
-        len(letter["key"] or b""),
-        len(content or b""),
-        tuple((name, b64decode(text)) for name, text in headers),
+        letter["value"] if value is None else value,
+        [(name, b64decode(text)) for name, text in headers],
     )
 
 
-def _batch(topic: str, record: ConsumerRecord) -> PartitionBatch:
-    """A batch of the one record. Raises what is wrong with its bytes."""
-    decoded = decode(_topic(topic), [record])
+def record_of(
+    topic: str,
+    partition: int,
+    offset: int,
+    sent_at: datetime,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes]],
+) -> ConsumerRecord:
+    """The record that a dead letter keeps, as it came from the broker."""
+    sizes = len(key or b""), len(value or b"")
+    milliseconds = int(sent_at.timestamp() * 1000)
+    return ConsumerRecord(topic, partition, offset, milliseconds, 0, key, value, None, *sizes, tuple(headers))
+
+
+def batch_of(record: ConsumerRecord) -> PartitionBatch:
+    """A batch of the one record. Raises NotAnEvent when its bytes are still wrong."""
+    topic = next(topic for topic in TOPICS if record.topic.endswith(topic.name))
+    decoded = decode(topic, [record])
     if decoded.poison:
         raise NotAnEvent(decoded.poison[0].error)
-    return PartitionBatch(topic, record.partition, 0, decoded.received, [], record.offset + 1, None)
-
-
-def _topic(name: str) -> Topic:
-    return next(topic for topic in TOPICS if name.endswith(topic.name))
+    return PartitionBatch(record.topic, record.partition, 0, decoded.received, [], record.offset + 1, None)

@@ -1,31 +1,15 @@
 """A sink in Postgres: results, dead letters and offsets in one transaction."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import cast
 
 import asyncpg
 from aiokafka import TopicPartition
 
-from libs.events import dead_letter
-from libs.events.sequence import Range
+from libs.events import dead_letter, dead_letter_retry
+from libs.events.postgres import TRANSIENT, Handler
 from libs.events.sink import Claim, Fenced, PartitionBatch
-
-Handler = Callable[[asyncpg.Connection, Sequence[PartitionBatch]], Awaitable[None]]
-"""Writes the results of batches inside the sink's transaction. Idempotence and offsets are the sink's business."""
-
-TRANSIENT = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # asyncpg's way of saying that the connection died in the middle of a statement
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
-)
-"""Postgres is away, restarting, full, or asks to try again (classes 08, 40, 53, 57 and 55P03)."""
 
 
 class PostgresSink:
@@ -74,6 +58,10 @@ class PostgresSink:
             await dead_letter.bury(connection, self.group, batches)
             await self._handle(connection, batches)
 
+    async def retry_dead_letters(self) -> None:
+        """As Sink.retry_dead_letters."""
+        await dead_letter_retry.retry_due(self._pool, self.group, self._handle)
+
     def is_transient(self, error: BaseException) -> bool:
         """As Sink.is_transient."""
         return isinstance(error, TRANSIENT)
@@ -121,13 +109,3 @@ async def positions(connection: asyncpg.Connection, group: str) -> list[asyncpg.
         """,
         group,
     )
-
-
-def as_multirange(ranges: Iterable[Range]) -> list[asyncpg.Range[int]]:
-    """Missing sequences as an `int8multirange` parameter."""
-    return [asyncpg.Range(start, end) for start, end in ranges]
-
-
-def as_ranges(multirange: Iterable[Any]) -> tuple[Range, ...]:
-    """Missing sequences from an `int8multirange` column."""
-    return tuple((item.lower, item.upper) for item in multirange)

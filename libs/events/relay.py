@@ -23,7 +23,7 @@ from prometheus_client import Counter, Gauge
 
 from libs.events import outbox
 from libs.events.failpoints import failpoint
-from libs.events.offsets import TRANSIENT
+from libs.events.postgres import TRANSIENT
 from libs.events.producer import producer
 from libs.events.settings import KafkaSettings
 

@@ -105,5 +105,8 @@ class Sink(Protocol):
         Raises Fenced, PoisonError, or whatever went wrong.
         """
 
+    async def retry_dead_letters(self) -> None:
+        """Try dead letters again whose time has come. Never called while a write is under way."""
+
     def is_transient(self, error: BaseException) -> bool:
         """Whether the infrastructure failed, not the data: then the same write is tried again, for ever."""

@@ -9,7 +9,7 @@ import asyncpg
 from libs.chassis.database import Pool, acquired
 from libs.events import dead_letter_retry
 from libs.events.dead_letter_retry import Outcome, Status, UnknownDeadLetter
-from libs.events.offsets import Handler
+from libs.events.postgres import Handler
 from libs.operations.dead_letters import DeadLetter
 
 

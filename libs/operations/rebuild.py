@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from libs.chassis.database import Connection, Pool, acquired, open_pool
 from libs.events import lag
 from libs.events.consumer import Runner
-from libs.events.offsets import Handler, PostgresSink
+from libs.events.offsets import PostgresSink
+from libs.events.postgres import Handler
 from libs.events.settings import KafkaSettings
 from libs.events.topics import Topic
 

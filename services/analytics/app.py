@@ -3,14 +3,18 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from libs.chassis import app as chassis
 from libs.chassis import database
 from libs.chassis.database import open_pool
+from libs.operations import consumers, dead_letters
+from libs.operations.consumers import Position
 from services.analytics.cache import open_cache
+from services.analytics.consumer import GROUP, TOPICS
+from services.analytics.dead_letters import MongoDeadLetters
 from services.analytics.documents import open_documents
-from services.analytics.routes import metrics, operations, transactions
+from services.analytics.routes import metrics, transactions
 from services.analytics.settings import Settings
 
 
@@ -25,6 +29,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.pool = await opened.enter_async_context(pool)
             mongo = open_documents(settings.mongo_url.get_secret_value(), "analytics-api")
             app.state.history = await opened.enter_async_context(mongo)
+            app.state.dead_letters = MongoDeadLetters(app.state.history)
             redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
             app.state.cache = open_cache(redis_url, settings.cache_seconds)
             opened.push_async_callback(app.state.cache.close)
@@ -35,10 +40,31 @@ def create_app(settings: Settings) -> FastAPI:
         description="Transaction history, velocity, trends and totals.",
         settings=settings,
         lifespan=lifespan,
-        routers=[metrics.router, transactions.router, operations.router],
-        refusals={},
+        routers=[
+            metrics.router,
+            transactions.router,
+            consumers.router({GROUP: TOPICS}, _positions),
+            dead_letters.router,
+        ],
+        refusals=dead_letters.REFUSALS,
         readiness=_readiness,
     )
+
+
+async def _positions(request: Request, group: str) -> list[Position]:
+    """The checkpoints of the group in MongoDB."""
+    return [
+        Position(
+            found["topic"],
+            found["partition"],
+            found.get("nextOffset"),
+            found["epoch"],
+            found["owner"],
+            found["updatedAt"],
+            found.get("maxEventTime"),
+        )
+        for found in await request.app.state.history.checkpoints(group)
+    ]
 
 
 async def _readiness(app: FastAPI) -> dict[str, str]:

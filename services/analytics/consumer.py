@@ -51,6 +51,9 @@ class HistorySink:
         if stale:
             raise Fenced([TopicPartition(batch.topic, batch.partition) for batch in stale])
 
+    async def retry_dead_letters(self) -> None:
+        """As Sink.retry_dead_letters: only records that are no events die here, and those wait for a person."""
+
     def is_transient(self, error: BaseException) -> bool:
         """As Sink.is_transient."""
         return documents.is_transient(error) or isinstance(error, KafkaError | OSError | TimeoutError)
@@ -80,7 +83,7 @@ class HistorySink:
 
 
 def _letter(topic: str, poison: Poison) -> history.Document:
-    record = poison.record
+    record, now = poison.record, datetime.now(UTC)
     return {
         # Padded, so that ids sort by partition and offset.
         "_id": f"{GROUP}|{topic}|{record.partition:06d}|{poison.offset:020d}",
@@ -96,6 +99,8 @@ def _letter(topic: str, poison: Poison) -> history.Document:
         "errorClass": poison.error_class,
         "error": dead_letter.printable(poison.error),
         "status": "pending",
+        "attempts": 1,
         "recordTimestamp": datetime.fromtimestamp(record.timestamp / 1000, UTC),
-        "createdAt": datetime.now(UTC),
+        "createdAt": now,
+        "updatedAt": now,
     }

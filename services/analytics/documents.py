@@ -125,10 +125,20 @@ class DocumentStore:
             kept = [UpdateOne({"_id": letter["_id"]}, {"$setOnInsert": letter}, upsert=True) for letter in dead_letters]
             await self._dead_letters.bulk_write(kept, ordered=False)
 
-    async def dead_letters(self, after: str | None, limit: int) -> list[Document]:
+    async def dead_letters(self, status: str | None, after: str | None, limit: int) -> list[Document]:
         """Dead letters in order of their place, after another place."""
-        query = {"_id": {"$gt": after}} if after is not None else {}
+        query: Document = {"_id": {"$gt": after}} if after is not None else {}
+        query |= {"status": status} if status is not None else {}
         return await self._dead_letters.find(query).sort("_id").limit(limit).to_list(limit)
+
+    async def dead_letter(self, letter_id: str) -> Document | None:
+        """One dead letter."""
+        return await self._dead_letters.find_one({"_id": letter_id})
+
+    async def mark_dead_letter(self, letter_id: str, status: str, changes: Document) -> None:
+        """Say how another attempt at a pending dead letter ended."""
+        update = {"$set": {"status": status, **changes}, "$inc": {"attempts": 1}}
+        await self._dead_letters.update_one({"_id": letter_id, "status": "pending"}, update)
 
 
 @asynccontextmanager

@@ -77,6 +77,9 @@ class LakeSink:
             failpoint("archive.appended")
         await self._offsets.write([replace(batch, poison=[]) for batch in batches])
 
+    async def retry_dead_letters(self) -> None:
+        """As Sink.retry_dead_letters: only records that are no events die here, and those wait for a person."""
+
     def is_transient(self, error: BaseException) -> bool:
         """As Sink.is_transient."""
         return lake.is_transient(error) or isinstance(error, Problem) or self._offsets.is_transient(error)

@@ -8,11 +8,15 @@ from fastapi import FastAPI
 from libs.chassis import app as chassis
 from libs.chassis.database import open_pool, readiness
 from libs.chassis.problems import RefusalMap
+from libs.operations import consumers, dead_letters, outbox
+from libs.operations.postgres_dead_letters import PostgresDeadLetters
 from services.reorder import planning, recommendation, replenishment
-from services.reorder.routes import operations, policies, positions, recommendations
+from services.reorder.consumer import GROUP, TOPICS, handle
+from services.reorder.routes import policies, positions, recommendations
 from services.reorder.settings import Settings
 
 REFUSALS: RefusalMap = {
+    **dead_letters.REFUSALS,
     replenishment.PolicyKindNotSupported: (422, "policy-kind-not-supported"),
     replenishment.OrderUpToTooLow: (422, "order-up-to-too-low"),
     recommendation.RecommendationClosed: (409, "recommendation-closed"),
@@ -34,6 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with await open_pool(
             url, size=settings.database_pool_size, application_name="reorder-api"
         ) as app.state.pool:
+            app.state.dead_letters = PostgresDeadLetters(app.state.pool, {GROUP: handle})
             yield
 
     return chassis.create_app(
@@ -41,7 +46,14 @@ def create_app(settings: Settings) -> FastAPI:
         description="Reorder policies, inventory positions and recommendations that explain themselves.",
         settings=settings,
         lifespan=lifespan,
-        routers=[policies.router, recommendations.router, positions.router, operations.router],
+        routers=[
+            policies.router,
+            recommendations.router,
+            positions.router,
+            consumers.router({GROUP: TOPICS}, consumers.in_postgres),
+            outbox.router,
+            dead_letters.router,
+        ],
         refusals=REFUSALS,
         readiness=readiness,
     )

@@ -1,6 +1,6 @@
 """The tables of schema `reorder`, for queries that are built from filters. Migrations own their definition."""
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, Table, Text, Uuid
+from sqlalchemy import BigInteger, Column, DateTime, MetaData, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
@@ -52,21 +52,4 @@ recommendation = Table(
     Column("created_at", DateTime(timezone=True)),
     Column("updated_at", DateTime(timezone=True)),
     Column("closed_at", DateTime(timezone=True)),
-)
-
-dead_letter = Table(
-    "dead_letter",
-    metadata,
-    Column("id", BigInteger, primary_key=True),
-    Column("group_name", Text),
-    Column("topic", Text),
-    Column("partition", Integer),
-    Column("record_offset", BigInteger),
-    Column("event_type", Text),
-    Column("event_id", Text),
-    Column("error_class", Text),
-    Column("error", Text),
-    Column("status", Text),
-    Column("record_timestamp", DateTime(timezone=True)),
-    Column("created_at", DateTime(timezone=True)),
 )

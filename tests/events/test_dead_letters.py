@@ -6,7 +6,7 @@ import pytest
 
 from libs.events import dead_letter_retry
 from libs.events.dead_letter_retry import NotPending, Status, UnknownDeadLetter
-from libs.events.offsets import Handler
+from libs.events.postgres import Handler
 from libs.events.sink import PartitionBatch
 from tests.factories import an_inventory_update
 

@@ -13,7 +13,6 @@ from services.analytics.documents import DocumentStore
 from services.analytics.filters import ItemFilter
 
 Reader = Annotated[Principal, Depends(require("analytics:read"))]
-Operator = Annotated[Principal, Depends(require("ops:read"))]
 
 WarehouseQuery = Annotated[WarehouseId | None, Query(alias="warehouseId")]
 

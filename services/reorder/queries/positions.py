@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from libs.chassis.database import Connection, fetch_all
 from libs.chassis.paging import PageRequest, keyset
-from libs.events.offsets import as_ranges
+from libs.events.postgres import as_ranges
 from libs.events.sequence import Range, Seen
 from services.reorder.inventory_position import InventoryPosition
 from services.reorder.queries.items import ItemFilter, columns

@@ -10,7 +10,6 @@ from services.reorder.queries.items import ItemFilter
 
 Reader = Annotated[Principal, Depends(require("reorder:read"))]
 Planner = Annotated[Principal, Depends(require("reorder:write"))]
-Operator = Annotated[Principal, Depends(require("ops:read"))]
 
 
 async def _item_filter(

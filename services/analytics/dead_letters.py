@@ -1,0 +1,93 @@
+"""Dead letters of the history, kept in MongoDB beside it."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from libs.events.dead_letter import printable
+from libs.events.dead_letter_retry import NotPending, Outcome, Status, UnknownDeadLetter, batch_of, record_of
+from libs.operations.dead_letters import DeadLetter
+from services.analytics import documents, history
+from services.analytics.documents import DocumentStore
+
+
+class MongoDeadLetters:
+    """The collection `dead_letters`. Documents are idempotent, so a retry may be repeated."""
+
+    def __init__(self, store: DocumentStore) -> None:
+        self._store = store
+
+    async def page(self, status: Status | None, after: str | None, limit: int) -> list[DeadLetter]:
+        """As DeadLetterStore.page, in order of topic, partition and offset."""
+        return [_letter(found) for found in await self._store.dead_letters(status, after, limit)]
+
+    async def find(self, letter_id: str) -> DeadLetter:
+        """As DeadLetterStore.find."""
+        found = await self._store.dead_letter(letter_id)
+        if found is None:
+            raise UnknownDeadLetter(f"there is no dead letter {letter_id}")
+        return _letter(found)
+
+    async def retry(self, letter_id: str, *, by: str, value: bytes | None = None) -> Outcome:
+        """As DeadLetterStore.retry."""
+        letter = await self._pending(letter_id)
+        record = record_of(
+            letter.topic,
+            letter.partition,
+            letter.offset,
+            letter.record_timestamp,
+            letter.key,
+            letter.value if value is None else value,
+            letter.headers,
+        )
+        try:
+            await self._store.write(history.documents(item.event for item in batch_of(record).received))
+        except Exception as error:
+            if documents.is_transient(error):
+                raise
+            reason = printable(str(error))
+            changes = {"errorClass": type(error).__name__, "error": reason}
+            await self._store.mark_dead_letter(letter_id, Status.PENDING, _now() | changes)
+            return Outcome(Status.PENDING, reason)
+        note = None if value is None else "edited"
+        await self._store.mark_dead_letter(letter_id, Status.RESOLVED, _now() | {"resolvedBy": by, "note": note})
+        return Outcome(Status.RESOLVED, None)
+
+    async def discard(self, letter_id: str, *, by: str, note: str) -> None:
+        """As DeadLetterStore.discard."""
+        await self._pending(letter_id)
+        await self._store.mark_dead_letter(letter_id, Status.DISCARDED, _now() | {"resolvedBy": by, "note": note})
+
+    async def _pending(self, letter_id: str) -> DeadLetter:
+        letter = await self.find(letter_id)
+        if letter.status is not Status.PENDING:
+            raise NotPending(f"dead letter {letter_id} is {letter.status}")
+        return letter
+
+
+def _now() -> dict[str, Any]:
+    return {"updatedAt": datetime.now(UTC)}
+
+
+def _letter(found: Mapping[str, Any]) -> DeadLetter:
+    return DeadLetter(
+        id=found["_id"],
+        group=found["group"],
+        topic=found["topic"],
+        partition=found["partition"],
+        offset=found["offset"],
+        key=found["key"],
+        value=found["value"],
+        headers=[(name, value) for name, value in found["headers"]],
+        event_type=found["eventType"],
+        event_id=found["eventId"],
+        error_class=found["errorClass"],
+        error=found["error"],
+        status=Status(found["status"]),
+        attempts=found["attempts"],
+        record_timestamp=found["recordTimestamp"],
+        created_at=found["createdAt"],
+        updated_at=found["updatedAt"],
+        resolved_by=found.get("resolvedBy"),
+        note=found.get("note"),
+    )
