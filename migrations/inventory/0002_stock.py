@@ -253,7 +253,7 @@ GRANT SELECT, INSERT, UPDATE ON category, product, warehouse, stock_level, alloc
 GRANT SELECT, INSERT ON reservation, stock_transaction, ledger_entry, stock_repair, stock_repair_item, idempotency_key
     TO stockflow_inventory;
 GRANT SELECT ON categories_v1, products_v1, warehouses_v1, stock_levels_v1, transactions_v1, ledger_entries_v1,
-    reservations_v1 TO {VIEW_READERS};
+    reservations_v1 TO stockflow_inventory, {VIEW_READERS};
 """
 
 

@@ -10,6 +10,8 @@ from libs.chassis.database import open_pool, readiness
 from services.inventory.group_commit import GroupCommit
 from services.inventory.routes import (
     categories,
+    exports,
+    imports,
     ledger_entries,
     outbox,
     products,
@@ -44,16 +46,19 @@ def create_app(settings: Settings) -> FastAPI:
     routes = (
         products,
         categories,
+        imports,
         warehouses,
         stock_levels,
         transactions,
         transaction_batches,
+        imports,
+        exports,
         ledger_entries,
         reservations,
         stock_repairs,
         outbox,
     )
-    return chassis.create_app(
+    app = chassis.create_app(
         title="Stockflow inventory",
         description=DESCRIPTION,
         settings=settings,
@@ -63,3 +68,5 @@ def create_app(settings: Settings) -> FastAPI:
         constraints=CONSTRAINTS,
         readiness=readiness,
     )
+    app.state.body_limits = {imports.PATH: imports.MOST_BYTES}
+    return app

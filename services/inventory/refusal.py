@@ -126,3 +126,7 @@ class UnknownRepair(Refused):
 
 class RepairOutdated(Refused):
     """A level has changed since it was repaired; undoing the repair would lose that change."""
+
+
+class UnreadableFile(Refused):
+    """A file is not what it is said to be."""

@@ -32,6 +32,7 @@ REFUSALS: Final[RefusalMap] = {
     refusal.UnknownRepair: (404, "not-found"),
     refusal.RepairOutdated: (409, "repair-outdated"),
     refusal.KeyReused: (422, "idempotency-key-reused"),
+    refusal.UnreadableFile: (422, "unreadable-file"),
     refusal.BatchRejected: (409, "batch-rejected"),
 }
 

@@ -16,7 +16,7 @@ from services.inventory.reservation import Reservation, Share
 from services.inventory.transaction import Document, Line, OnShortfall
 from tests.inventory.client import Inventory
 
-ITEMS = [(str() as sku, str() as warehouse) for sku in ("RANDOM-1", "RANDOM-2") for warehouse in ("BERLIN-1", "PARIS-1")]
+ITEMS = [(sku, warehouse) for sku in ("RANDOM-1", "RANDOM-2") for warehouse in ("BERLIN-1", "PARIS-1")]
 
 quantities = st.integers(1, 6)
 items = st.sampled_from(ITEMS)
@@ -43,6 +43,7 @@ class Model:
     def __init__(self, pool: Pool, owner: Connection) -> None:
         self.pool = pool
         self.owner = owner
+        self.owner_turn = asyncio.Lock()
         self.posted: list[UUID] = []
         self.reserved: list[tuple[UUID, tuple[str, str]]] = []
 
@@ -55,7 +56,9 @@ class Model:
     async def carry_out(self, operation: tuple[object, ...]) -> None:
         match operation:
             case ("adjust", list() as changes):
-                await self.post(TransactionType.ADJUSTMENT, *(Line(*item, change) for item, change in changes))
+                await self.post(
+                    TransactionType.ADJUSTMENT, *(Line(item[0], item[1], change) for item, change in changes)
+                )
             case ("receive", (str() as sku, str() as warehouse), int() as quantity):
                 await self.post(TransactionType.RECEIPT, Line(sku, warehouse, quantity))
             case ("sell", (str() as sku, str() as warehouse), int() as quantity):
@@ -90,7 +93,8 @@ class Model:
                 await reservations.release(connection, reservation_id, [])
         else:
             expire = "UPDATE allocation SET expires_at = now() - interval '10 ms' WHERE reservation_id = $1"
-            await self.owner.execute(expire, reservation_id)
+            async with self.owner_turn:
+                await self.owner.execute(expire, reservation_id)
 
 
 @pytest.fixture

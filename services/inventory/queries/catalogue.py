@@ -1,6 +1,6 @@
 """Products, categories and warehouses, which live alike: created, revised, archived, never deleted."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -41,6 +41,40 @@ async def revise(connection: Connection, table: Table, key: str, changes: Mappin
     return row
 
 
+async def known_categories(connection: Connection, category_ids: Collection[str]) -> set[str]:
+    """Those of the categories that exist."""
+    rows = await connection.fetch(
+        "SELECT category_id FROM category WHERE category_id = ANY($1::text[])", list(category_ids)
+    )
+    return {row["category_id"] for row in rows}
+
+
+async def create_products(
+    connection: Connection, products: Sequence[Mapping[str, Any]], hashes: Sequence[bytes]
+) -> set[str]:
+    """Create the products whose sku is free; the skus of those created."""
+    rows = await connection.fetch(
+        """
+        INSERT INTO product (sku, name, description, category_id, unit_of_measure, unit_cost, unit_price,
+                             shelf_life_days, request_hash, attributes)
+        SELECT *, '{}'
+          FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::numeric[], $7::numeric[],
+                      $8::integer[], $9::bytea[])
+        ON CONFLICT (sku) DO NOTHING
+        RETURNING sku
+        """,
+        *([product[name] for product in products] for name in _IMPORTED),
+        hashes,
+    )
+    return {row["sku"] for row in rows}
+
+
+async def product_hashes(connection: Connection, skus: Collection[str]) -> dict[str, bytes]:
+    """The hash of the request that created each of these products."""
+    rows = await connection.fetch("SELECT sku, request_hash FROM product WHERE sku = ANY($1::text[])", list(skus))
+    return {row["sku"]: row["request_hash"] for row in rows}
+
+
 async def category_path(connection: Connection, category_id: str) -> list[str]:
     """Category ids from the root to this one, both included; empty when there is no such category."""
     rows = await connection.fetch(
@@ -66,6 +100,18 @@ async def lock_category_tree(connection: Connection) -> None:
 async def in_use(connection: Connection, column: ColumnElement[Any], key: str, status: ColumnElement[Any]) -> bool:
     """Whether an active row refers to this key."""
     return bool(await fetch_all(connection, select(1).where(column == key, status == "active").limit(1)))
+
+
+_IMPORTED = (
+    "sku",
+    "name",
+    "description",
+    "category_id",
+    "unit_of_measure",
+    "unit_cost",
+    "unit_price",
+    "shelf_life_days",
+)
 
 
 def _key(table: Table) -> ColumnElement[Any]:

@@ -1,0 +1,147 @@
+"""Imports files of products, opening balances and transactions: all of it, or nothing and the list of all faults.
+
+A dry run does what the real run does, and takes it back.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+from libs.chassis.database import Connection, Pool, acquired, retrying
+from services.inventory import import_file, ledger
+from services.inventory.import_file import Documents, ImportedDocument, Piece, Products
+from services.inventory.ledger import MOST_ATTEMPTS
+from services.inventory.outcome import ErrorPolicy, Outcome, Rejected, Replayed
+from services.inventory.queries import catalogue
+from services.inventory.refusal import AlreadyExists, Refused, UnknownCategory
+from services.inventory.schemas.fields import request_hash
+from services.inventory.schemas.imports import ImportKind, ProductRow, RowError
+from services.inventory.statuses import REFUSALS
+from services.inventory.table_files import Format
+
+STATEMENT_TIMEOUT = "60s"
+
+
+@dataclass(slots=True)
+class Result:
+    """What has become of the rows so far."""
+
+    rows: int = 0
+    unchanged: int = 0
+    errors: list[RowError] = field(default_factory=list)
+    applied: bool = False
+
+    def refuse(self, row: int, refusal: Refused, detail: str | None = None) -> None:
+        """Note that a rule refuses a row."""
+        _, code = REFUSALS[type(refusal)]
+        self.errors.append(RowError(row=row, column=None, code=code, detail=detail or str(refusal)))
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """A file to import. The same `import_id` and file again change nothing."""
+
+    import_id: UUID
+    kind: ImportKind
+    path: Path
+    file_format: Format
+    actor: str
+    dry_run: bool
+
+
+async def run(pool: Pool, asked: Import) -> Result:
+    """Import the file in one database transaction, a piece at a time.
+
+    Raises UnreadableFile when the file as a whole is wrong.
+    """
+
+    async def attempt() -> Result:
+        async with acquired(pool) as connection:
+            unit = connection.transaction()
+            await unit.start()
+            try:
+                await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
+                result = await _apply_pieces(connection, asked)
+            except BaseException:
+                await unit.rollback()
+                raise
+            result.applied = not (result.errors or asked.dry_run)
+            await (unit.commit() if result.applied else unit.rollback())
+            return result
+
+    result = await retrying(attempt, attempts=MOST_ATTEMPTS)
+    result.errors.sort(key=lambda error: error.row)
+    return result
+
+
+async def _apply_pieces(connection: Connection, asked: Import) -> Result:
+    result = Result()
+    async for piece in _pieces(asked):
+        result.rows += piece.rows
+        result.errors += piece.errors
+        if isinstance(piece, Products):
+            await _create_products(connection, piece, result)
+        else:
+            await _post_documents(connection, piece, result)
+    return result
+
+
+async def _pieces(asked: Import) -> AsyncIterator[Piece]:
+    """The pieces of the file, each read and validated in a thread."""
+    pieces = import_file.pieces(asked.path, asked.file_format, asked.kind, asked.import_id, asked.actor)
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield piece
+
+
+async def _create_products(connection: Connection, piece: Products, result: Result) -> None:
+    wanted = {row.category_id for _, row in piece.products if row.category_id is not None}
+    known = await catalogue.known_categories(connection, wanted)
+    valid: list[tuple[int, ProductRow]] = []
+    for number, row in piece.products:
+        if row.category_id is not None and row.category_id not in known:
+            result.refuse(number, UnknownCategory(f"There is no category {row.category_id}"))
+        else:
+            valid.append((number, row))
+    hashes = [request_hash(row) for _, row in valid]
+    created = await catalogue.create_products(connection, [row.model_dump() for _, row in valid], hashes)
+    present = await catalogue.product_hashes(connection, [row.sku for _, row in valid])
+    for (number, row), row_hash in zip(valid, hashes, strict=True):
+        if present[row.sku] != row_hash:
+            result.refuse(number, AlreadyExists(f"There is a product {row.sku} already, created differently"))
+        elif row.sku in created:
+            created.remove(row.sku)
+        else:
+            result.unchanged += 1
+
+
+async def _post_documents(connection: Connection, piece: Documents, result: Result) -> None:
+    waiting = piece.documents
+    while waiting:
+        documents = [each.document for each in waiting]
+        outcomes = await ledger.post_in(connection, documents, ErrorPolicy.ACCEPT_VALID)
+        remainders = [_note(each, outcome, result) for each, outcome in zip(waiting, outcomes, strict=True)]
+        waiting = [each for each in remainders if each is not None]
+
+
+def _note(imported: ImportedDocument, outcome: Outcome, result: Result) -> ImportedDocument | None:
+    """Note what became of a document; what is left of it to try again, so that faults of every kind are found."""
+    if isinstance(outcome, Replayed):
+        result.unchanged += len(imported.rows)
+    if not isinstance(outcome, Rejected):
+        return None
+    faulty = _faulty_lines(outcome.error, len(imported.rows))
+    for index, detail in faulty.items():
+        result.refuse(imported.rows[index], outcome.error, detail)
+    return imported.without(faulty.keys()) if imported.divisible else None
+
+
+def _faulty_lines(refusal: Refused, lines: int) -> dict[int, str]:
+    """Line index -> what is wrong with it; every line when the document as a whole is wrong."""
+    faults = {}
+    for error in refusal.errors:
+        parts: Sequence[str] = error["pointer"].split("/")
+        if len(parts) > 2 and parts[1] == "lines":
+            faults[int(parts[2])] = error["detail"]
+    return faults or dict.fromkeys(range(lines), str(refusal))
