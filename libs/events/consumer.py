@@ -166,6 +166,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             session_timeout_ms=self._kafka.session_timeout_ms,
             heartbeat_interval_ms=self._kafka.session_timeout_ms // 10,
             rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+            # Joining takes as long as the slowest member; a join that is given up leaves a member that nobody is.
+            request_timeout_ms=REBALANCE_TIMEOUT_MS + 5_000,
             max_poll_interval_ms=300_000,
             max_partition_fetch_bytes=self._kafka.max_message_bytes,
             partition_assignment_strategy=(StickyPartitionAssignor,),
