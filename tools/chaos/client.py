@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from uuid import UUID
 
-from tenacity import RetryError
+import httpx
+
 from tools.chaos.documents import Catalogue, Document
-from tools.replay.api import Api, Refusal, UnexpectedAnswer
+from tools.replay.api import Api, BatchAnswer, Refusal, TryAgain, UnexpectedAnswer
 from tools.replay.catalogue import Product
 
 CONNECTIONS = 4
@@ -70,17 +71,7 @@ class Load:
 
     async def post(self, batch: Sequence[Document]) -> list[Document]:
         """Post one batch until it is answered; the documents that were accepted."""
-        while True:
-            try:
-                answer = await self._api.post_batch([document.body() for document in batch])
-            except (UnexpectedAnswer, RetryError) as error:
-                self.posted.unexpected.append(str(error))
-                await asyncio.sleep(1.0)
-                continue
-            break
-        if answer.whole is not None:
-            self.posted.unexpected.append(f"a batch was refused: {answer.whole}")
-            return []
+        answer = await self._answer(batch)
         accepted = [document for index, document in enumerate(batch) if index not in answer.refusals]
         self.posted.acknowledged.update({document.transaction_id: document for document in accepted})
         self.posted.refused += len(answer.refusals)
@@ -89,10 +80,23 @@ class Load:
         return accepted
 
     async def _post_again(self, batch: Sequence[Document]) -> None:
-        answer = await self._api.post_batch([document.body() for document in batch])
+        answer = await self._answer(batch)
         self.posted.repeats += len(batch)
         if answer.replayed != len(batch):
             self.posted.unexpected.append(f"of {len(batch)} repeated documents {answer.replayed} were recognised")
+
+    async def _answer(self, batch: Sequence[Document]) -> BatchAnswer:
+        bodies = [document.body() for document in batch]
+        while True:
+            try:
+                answer = await self._api.post_batch(bodies)
+            except (UnexpectedAnswer, TryAgain, httpx.TransportError) as error:
+                self.posted.unexpected.append(repr(error))
+                await asyncio.sleep(1.0)
+                continue
+            if answer.whole is None:
+                return answer
+            raise RuntimeError(f"a whole batch was refused: {answer.whole}")
 
 
 def batches(documents: Iterator[Document], size: int) -> Iterator[list[Document]]:

@@ -1,0 +1,146 @@
+"""The trouble: who is killed, frozen, restarted or emptied, and when."""
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import redis.asyncio as redis
+
+from deploy.local.stack import Stack
+from deploy.local.supervisor import Supervisor
+from tools.chaos.scale import Scale
+
+CONTROL: Final = ("control-1", "control-2")
+_PATIENCE_SECONDS: Final = 60.0
+
+
+class Kind(StrEnum):
+    """What happens to a process or a server."""
+
+    KILL = "SIGKILL"
+    FREEZE = "SIGSTOP"
+    RESTART = "clean restart"
+    FLUSH = "FLUSHALL"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Blow:
+    """One piece of trouble, at a fraction of the run."""
+
+    at: float
+    kind: Kind
+    target: str
+
+
+def plan(choice: random.Random, scale: Scale, brokers: Sequence[str], *, may_kill_broker: bool) -> list[Blow]:
+    """All blows of a run in order of time.
+
+    Every process gets its share of the kills, Postgres and Redis too; the broker only where it keeps what it has
+    acknowledged. Workers are also frozen and restarted, and Redis is emptied.
+    """
+    processes = [process.name for process in scale.processes]
+    servers = ["postgres", "valkey", *(brokers if may_kill_broker else ())]
+    victims: list[str] = [*servers]
+    while len(victims) < scale.kills:
+        victims += choice.sample(processes, min(len(processes), scale.kills - len(victims)))
+    blows = [(Kind.KILL, victim) for victim in choice.sample(victims, len(victims))]
+    blows += [(Kind.RESTART, name) for name in ("postgres", brokers[0], "pipeline-archive", "pipeline-stream-2")]
+    blows += [(Kind.FLUSH, "valkey")] * 2
+    step = 1 / (len(blows) + 1)
+    spread = [
+        Blow((number + choice.random()) * step, kind, target)
+        for number, (kind, target) in enumerate(choice.sample(blows, len(blows)), start=1)
+    ]
+    frozen = [Blow(0.1, Kind.FREEZE, "pipeline-stream"), Blow(0.5, Kind.FREEZE, "analytics-consume")]
+    controls = [Blow(0.05 + 0.9 * choice.random(), Kind.KILL, choice.choice(CONTROL)) for _ in range(scale.kills // 4)]
+    return sorted([*spread, *frozen, *controls])
+
+
+@dataclass(slots=True)
+class Trouble:
+    """Deals the blows to a running stack and its control."""
+
+    stack: Stack
+    control: Supervisor
+    scale: Scale
+    dealt: Counter[tuple[Kind, str]] = field(default_factory=Counter)
+    missed: int = 0
+    """Blows whose target did not come up in time."""
+    _frozen: set[str] = field(default_factory=set)
+
+    async def run(self, blows: Sequence[Blow]) -> None:
+        """Deal all blows at their time; returns when nothing is frozen any more."""
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as thaws:
+            for blow in blows:
+                await asyncio.sleep(max(0.0, began + blow.at * self.scale.seconds - time.monotonic()))
+                if blow.kind is Kind.FREEZE:
+                    thaws.create_task(self._freeze(blow.target))
+                else:
+                    await self._deal(blow)
+
+    async def _deal(self, blow: Blow) -> None:
+        if blow.target in self._frozen:
+            await self._until(lambda: blow.target not in self._frozen)
+        match blow.kind:
+            case Kind.KILL:
+                await self._kill(blow.target)
+            case Kind.RESTART:
+                await self.stack.restart(blow.target)
+                self.dealt[blow.kind, blow.target] += 1
+            case Kind.FLUSH:
+                await self._flush()
+
+    async def _kill(self, target: str) -> None:
+        if await self._until(lambda: self._pid(target) is not None):
+            if target in CONTROL:
+                self.control.kill(target)
+            else:
+                await self.stack.kill(target)
+            self.dealt[Kind.KILL, target] += 1
+        else:
+            self.missed += 1
+
+    async def _freeze(self, target: str) -> None:
+        """Make a zombie: stop a process for longer than its group waits for it, then let it go on."""
+        if not await self._until(lambda: self._pid(target) is not None):
+            self.missed += 1
+            return
+        pid = self._pid(target)
+        assert pid is not None
+        self._frozen.add(target)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(self.scale.frozen_seconds)
+        finally:
+            if self._pid(target) == pid:
+                os.kill(pid, signal.SIGCONT)
+                self.dealt[Kind.FREEZE, target] += 1
+            self._frozen.discard(target)
+
+    async def _flush(self) -> None:
+        async with redis.from_url(self.stack.env["REDIS_URL"], socket_timeout=5) as client:
+            try:
+                await client.flushall()
+            except redis.RedisError:
+                self.missed += 1
+            else:
+                self.dealt[Kind.FLUSH, "valkey"] += 1
+
+    def _pid(self, target: str) -> int | None:
+        return (self.control.pids if target in CONTROL else self.stack.pids).get(target)
+
+    async def _until(self, condition: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            if condition():
+                return True
+            await asyncio.sleep(0.1)
+        return False
