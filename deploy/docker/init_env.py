@@ -1,0 +1,77 @@
+"""`python3 -m deploy.docker.init_env`: random secrets for Docker Compose, and one API key that may do everything.
+
+Written once: the stores keep the passwords of their first start. Needs nothing but Python.
+"""
+
+import hashlib
+import json
+import secrets
+import shlex
+import sys
+from pathlib import Path
+from typing import Final
+
+PASSWORDS: Final = (
+    "POSTGRES_PASSWORD",
+    "DATABASE_PASSWORD_OWNER",
+    "DATABASE_PASSWORD_INVENTORY",
+    "DATABASE_PASSWORD_REORDER",
+    "DATABASE_PASSWORD_PIPELINE",
+    "DATABASE_PASSWORD_ANALYTICS",
+    "DATABASE_PASSWORD_BATCH",
+    "MONGO_PASSWORD",
+    "MONGO_PASSWORD_ANALYTICS",
+    "MONGO_PASSWORD_PIPELINE",
+    "REDIS_PASSWORD",
+)
+API_KEY: Final = "API_KEY"
+ENV_FILE: Final = Path(".env")
+API_KEYS_FILE: Final = Path(".local/docker/api-keys.json")
+
+
+def write(directory: Path) -> bool:
+    """Write the secrets below a directory; False when they are there already."""
+    env_file = directory / ENV_FILE
+    if env_file.exists():
+        return False
+    key_id, token = _new_api_key()
+    values = {name: secrets.token_urlsafe(24) for name in PASSWORDS} | {API_KEY: token}
+    keys_file = directory / API_KEYS_FILE
+    keys_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keys_file.write_text(json.dumps([_keys_file_entry(key_id, token)], indent=2))
+    # The containers' user must read it. It holds a hash only, in a folder that nobody else may enter.
+    keys_file.chmod(0o644)
+    env_file.touch(mode=0o600)
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    return True
+
+
+def read(directory: Path) -> dict[str, str]:
+    """What `write` wrote into the env file."""
+    lines = (directory / ENV_FILE).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line)
+
+
+def _new_api_key() -> tuple[str, str]:
+    """Id and token, as `python -m libs.chassis.auth new` makes them."""
+    key_id = secrets.token_hex(4)
+    return key_id, f"sfk_{key_id}_{secrets.token_urlsafe(32)}"
+
+
+def _keys_file_entry(key_id: str, token: str) -> dict[str, object]:
+    sha256 = hashlib.sha256(token.encode()).hexdigest()
+    return {"id": key_id, "name": "admin", "sha256": sha256, "scopes": ["*"]}
+
+
+def main() -> None:
+    """Write, and say where."""
+    directory = Path.cwd()
+    written = write(directory)
+    sys.stdout.write(
+        f"{ENV_FILE} {'written' if written else 'is there already, and kept'}. Your key:\n"
+        f"    API_KEY={shlex.quote(read(directory)[API_KEY])}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
