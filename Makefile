@@ -1,6 +1,7 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up down status test check format lock migrate clean
+.PHONY: init-env image test-deploy test-image cluster-secrets cluster-settings
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN := .venv/bin/python
@@ -9,7 +10,7 @@ PORTS ?= default
 SERVICES := inventory reorder pipeline analytics migrations
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(SETUP)  ## Create .venv from the hash-pinned locks (nothing to do while they are unchanged)
 
@@ -49,11 +50,43 @@ LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 lock: setup  ## Renew requirements/*.txt from pyproject.toml (UPGRADE=1: to the newest versions)
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group bootstrap -o requirements/bootstrap.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group deploy-checks -o requirements/deploy-checks.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group dev pyproject.toml -o requirements/dev.txt
 	for name in $(SERVICES); do $(LOCK) -c requirements/dev.txt --no-annotate --group $$name pyproject.toml -o requirements/$$name.txt || exit; done
 
 migrate: setup  ## Bring the database of MIGRATIONS_DATABASE_URL to the present version
 	$(RUN) -m migrations
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BUILDER ?= docker
+BUILD := $(if $(filter buildah,$(BUILDER)),buildah bud --format docker --isolation chroot --layers,docker build)
+BUILD += -f deploy/docker/Dockerfile --build-arg VERSION=$(VERSION)
+BUILD += $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE))
+
+init-env:  ## Write random secrets and an API key for Docker Compose, once
+	$(PYTHON) -m deploy.docker.init_env
+
+image:  ## Build the images, with BUILDER=docker or buildah, on PYTHON_IMAGE
+	for name in $(SERVICES); do $(BUILD) --build-arg SERVICE=$$name -t stockflow-$$name:$(VERSION) . || exit; done
+
+CHECKS := .local/deploy-checks
+
+$(CHECKS)/stamp: requirements/deploy-checks.txt | $(SETUP)
+	test -x $(CHECKS)/bin/python || $(RUN) -m venv $(CHECKS)
+	.venv/bin/uv pip sync --quiet --python $(CHECKS)/bin/python --require-hashes $<
+	touch $@
+
+test-deploy: setup $(CHECKS)/stamp  ## Check the Docker and Kubernetes files with the tools that read them
+	$(RUN) -m pytest tests/deploy_files --ignore tests/deploy_files/test_images.py
+
+test-image: setup  ## Run the demo through the images of `make image BUILDER=buildah`, as root
+	$(RUN) -m pytest tests/deploy_files/test_images.py
+
+cluster-secrets:  ## Print the Secrets of the dev overlay, for `kubectl apply -f -`
+	@$(PYTHON) -m deploy.k8s.secrets
+
+cluster-settings: setup  ## Write the ConfigMaps' settings.env from the settings classes
+	$(RUN) -m deploy.k8s.settings
 
 clean:  ## Remove the environment, caches and local data
 	rm -rf .venv .local .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -26,7 +26,7 @@ PASSWORDS: Final = (
 )
 API_KEY: Final = "API_KEY"
 ENV_FILE: Final = Path(".env")
-API_KEYS_FILE: Final = Path(".local/docker/api-keys.json")
+API_KEYS_FILE: Final = Path(".secrets/api-keys.json")
 
 
 def write(directory: Path) -> bool:

@@ -42,7 +42,7 @@ _CLUSTER: Final = {
 """What is the same in every cluster and differs from the defaults, which are for a laptop."""
 
 _HEAD: Final = (
-    "# Written by `make k8s-settings` from the settings classes. Overlays change values by `behavior: merge`.\n"
+    "# Written by `make cluster-settings` from the settings classes. Overlays change values by `behavior: merge`.\n"
 )
 _COMMENT: Final = textwrap.TextWrapper(width=118, initial_indent="# ", subsequent_indent="# ")
 

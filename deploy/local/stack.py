@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -18,7 +18,7 @@ from deploy.local.ports import LOOPBACK, free_ports, is_free
 from deploy.local.secret_files import passwords, write_secret
 from deploy.local.servers import Broker, Servers
 from deploy.local.services import API, PROCESSES, ROOT, SERVICE_PORTS, Process, program
-from deploy.local.supervisor import StartFailed
+from deploy.local.supervisor import Program, StartFailed
 from libs.chassis.auth import ALL_SCOPES, file_entry, new_key
 from libs.events.settings import KafkaSettings
 from libs.events.topics import ensure_topics
@@ -41,7 +41,8 @@ class Stack:
     """The running stack: started with the block and stopped with it.
 
     Data, logs and secrets live under `directory` and are found again by the next stack there, unless it is `fresh`.
-    The addresses are in `env`, and in `stack.env` beside the directory while the stack runs.
+    The addresses are in `env`, and in `stack.env` beside the directory while the stack runs. `program` says how a
+    process of Stockflow is run, from this very code unless told otherwise.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Stack:
         ports: Ports = "default",
         fresh: bool = False,
         processes: Sequence[Process] = PROCESSES,
+        program: Callable[[Process, int, Mapping[str, str], Path], Program] = program,
         environment: Mapping[str, str] | None = None,
         broker: Broker = "embedded",
         broker_nodes: int = 1,
@@ -60,6 +62,7 @@ class Stack:
         self._ports = ports
         self._fresh = fresh
         self._processes = processes
+        self._program = program
         self._environment = dict(environment or {})
         self._servers = Servers(
             self.directory, on_restart=self._after_restart, broker=broker, broker_nodes=broker_nodes
@@ -207,7 +210,9 @@ class Stack:
     async def _start_processes(self) -> None:
         ops_ports = free_ports(len(self._processes))
         programs = [
-            program(process, self._port(process, ops_port), self._process_environment(process), self.directory / "logs")
+            self._program(
+                process, self._port(process, ops_port), self._process_environment(process), self.directory / "logs"
+            )
             for process, ops_port in zip(self._processes, ops_ports, strict=True)
         ]
         await self._servers.supervisor.start(*programs)
