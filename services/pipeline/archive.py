@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -61,7 +61,18 @@ class LakeSink:
                 # The anchor belongs to the offset that Postgres knows; a crash may have left that one behind.
                 anchor = claims[partition].anchor if watched[partition] == next_offset else None
                 claims[partition] = Claim(next_offset, claims[partition].epoch, anchor)
+        await self._show([place for place in claims if claims[place].next_offset != watched[place]], claims)
         return claims
+
+    async def _show(self, places: Sequence[TopicPartition], claims: Mapping[TopicPartition, Claim]) -> None:
+        """Tell those who watch how far the lake is where a crash after a table commit has kept it from them."""
+        await self._offsets.write(
+            [
+                PartitionBatch(place.topic, place.partition, claim.epoch, [], [], claim.next_offset, None)
+                for place in places
+                if (claim := claims[place]).next_offset is not None
+            ]
+        )
 
     async def write(self, batches: Sequence[PartitionBatch]) -> None:
         """As Sink.write, in one table commit per topic. A topic that was committed before an error is not again."""
