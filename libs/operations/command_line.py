@@ -1,4 +1,4 @@
-"""`python -m services.<name> dead-letters list|show|retry|edit|discard`: the same as over REST, without it."""
+"""What the services' command lines share: `dead-letters list|show|retry|edit|discard`, and progress."""
 
 import argparse
 import getpass
@@ -49,6 +49,13 @@ async def dead_letters(store: DeadLetterStore, arguments: argparse.Namespace) ->
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+def progress(done: int, total: int) -> None:
+    """Show how far a long command has come, on standard error."""
+    sys.stderr.write(f"\r{done:,} of {total:,} records")
+    sys.stderr.write("\n" if done == total else "")
+    sys.stderr.flush()
 
 
 def _print(lines: Iterable[str]) -> None:

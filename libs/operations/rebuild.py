@@ -36,16 +36,29 @@ class NotCaughtUp(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Built:
+    """A table whose rows the new generation's take the place of."""
+
+    name: str
+    counter: str | None = None
+    """A column that may only rise, and does so when its row changes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rebuild:
-    """What to build anew. `tables` are all that the handler writes and that have no identity column."""
+    """What to build anew."""
 
     group: str
     schema: str
     topics: Sequence[Topic]
-    tables: Sequence[str]
+    tables: Sequence[Built]
     handle: Handler
     after_switch: Callable[[Connection], Awaitable[None]]
     """Runs in the transaction of the switch, for instance to mark everything that depends on the results."""
+    scratch: Sequence[str] = ()
+    """Tables that the handler writes, too, but whose rows stay as they are."""
+    keeps_others: bool = False
+    """Whether rows that no event accounts for stay."""
 
     @property
     def shadow(self) -> str:
@@ -91,7 +104,7 @@ async def _refuse_short_topics(job: Rebuild, kafka: KafkaSettings) -> None:
 
 async def _create_shadows(pool: Pool, job: Rebuild) -> None:
     async with acquired(pool) as connection, connection.transaction():
-        for table in (*job.tables, *_EVENT_TABLES):
+        for table in (*(built.name for built in job.tables), *job.scratch, *_EVENT_TABLES):
             await connection.execute(f"DROP TABLE IF EXISTS {job.shadow}.{table}")
             await connection.execute(f"CREATE TABLE {job.shadow}.{table} (LIKE {job.schema}.{table} INCLUDING ALL)")
 
@@ -124,11 +137,7 @@ async def _switch(pool: Pool, job: Rebuild, running: asyncio.Task[None], stop: a
         stop.set()
         await running
         for table in job.tables:
-            columns = await _columns(connection, job.schema, table)
-            await connection.execute(f"TRUNCATE {job.schema}.{table}")
-            await connection.execute(
-                f"INSERT INTO {job.schema}.{table} ({columns}) SELECT {columns} FROM {job.shadow}.{table}"
-            )
+            await _replace(connection, job, table)
         await connection.execute(
             f"""
             INSERT INTO {job.schema}.consumer_offset AS stored SELECT * FROM {job.shadow}.consumer_offset
@@ -156,17 +165,47 @@ async def _is_behind(connection: Connection, job: Rebuild) -> bool:
     return behind
 
 
-async def _columns(connection: Connection, schema: str, table: str) -> str:
-    columns: str = await connection.fetchval(
+async def _replace(connection: Connection, job: Rebuild, built: Built) -> None:
+    """Make the rows of a table those of its copy; rows that are equal already are not touched."""
+    table = built.name
+    key, columns = await _columns(connection, job.schema, table)
+    real, copy = f"{job.schema}.{table}", f"{job.shadow}.{table}"
+    if not job.keeps_others:
+        same = " AND ".join(f"copy.{name} = {table}.{name}" for name in key)
+        await connection.execute(f"DELETE FROM {real} WHERE NOT EXISTS (SELECT FROM {copy} AS copy WHERE {same})")
+    compared = [name for name in columns if name != built.counter]
+    changes = {name: f"excluded.{name}" for name in compared if name not in key}
+    if built.counter:
+        changes[built.counter] = f"greatest({table}.{built.counter}, excluded.{built.counter}) + 1"
+    ours = ", ".join(f"{table}.{name}" for name in compared)
+    theirs = ", ".join(f"excluded.{name}" for name in compared)
+    names = ", ".join(columns)
+    update = ", ".join(f"{name} = {change}" for name, change in changes.items())
+    await connection.execute(
+        f"""
+        INSERT INTO {real} ({names}) SELECT {names} FROM {copy}
+        ON CONFLICT ({", ".join(key)}) DO UPDATE SET {update}
+         WHERE ({ours}) IS DISTINCT FROM ({theirs})
         """
-        SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
+    )
+
+
+async def _columns(connection: Connection, schema: str, table: str) -> tuple[list[str], list[str]]:
+    """The columns of the primary key, and all that can be written."""
+    rows = await connection.fetch(
+        """
+        SELECT quote_ident(attname) AS name, attnum = ANY (indkey) AS in_key
+          FROM pg_attribute JOIN pg_index ON indrelid = attrelid AND indisprimary
          WHERE attrelid = format('%I.%I', $1::text, $2::text)::regclass
            AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+         ORDER BY attnum
         """,
         schema,
         table,
     )
-    return columns
+    if not rows:
+        raise LookupError(f"{schema}.{table} has no primary key")
+    return [row["name"] for row in rows if row["in_key"]], [row["name"] for row in rows]
 
 
 async def _unless_failed(running: asyncio.Task[None]) -> None:

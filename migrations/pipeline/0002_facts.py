@@ -39,7 +39,7 @@ def _create_stock_position() -> None:
         COMMENT ON COLUMN stock_position.missing IS 'Sequences up to last_sequence that have not arrived.';
         COMMENT ON COLUMN stock_position.revision IS 'Of the quantities; a smaller one is not applied.';
         COMMENT ON COLUMN stock_position.threshold_revision IS 'Of reorder_point and reorder_quantity.';
-        GRANT SELECT, INSERT, UPDATE ON stock_position TO stockflow_pipeline;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON stock_position TO stockflow_pipeline;
 
         CREATE TABLE sequence_gap (
             sku text COLLATE "C" NOT NULL,
@@ -51,7 +51,7 @@ def _create_stock_position() -> None:
         );
         COMMENT ON TABLE sequence_gap IS
             'Ledger entries that did not arrive in order. Still missing is what stock_position.missing holds.';
-        GRANT SELECT, INSERT ON sequence_gap TO stockflow_pipeline;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON sequence_gap TO stockflow_pipeline;
     """)
 
 
@@ -78,7 +78,7 @@ def _create_facts() -> None:
             COMMENT ON COLUMN {table}.value IS
                 'Sum of quantityChange x unitPrice (SALE, RETURN) or unitCost (other types); lines without it count 0.';
             COMMENT ON COLUMN {table}.revision IS 'Rises with every change of the bucket.';
-            GRANT SELECT, INSERT, UPDATE ON {table} TO stockflow_pipeline;
+            GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO stockflow_pipeline;
         """)
     execute("CREATE INDEX daily_movement_date_idx ON daily_movement (date, warehouse_id)")
 
@@ -100,7 +100,7 @@ def _create_external_update() -> None:
         );
         COMMENT ON TABLE external_update IS
             'Updates of third parties, which carry no sequence: apart from the facts, once per UTC date and eventId.';
-        GRANT SELECT, INSERT ON external_update TO stockflow_pipeline;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON external_update TO stockflow_pipeline;
     """)
 
 
@@ -111,7 +111,7 @@ def _create_clock() -> None:
             as_of date NOT NULL
         );
         COMMENT ON TABLE clock IS 'The latest UTC date among accepted ledger events.';
-        GRANT SELECT, INSERT, UPDATE ON clock TO stockflow_pipeline;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON clock TO stockflow_pipeline;
     """)
 
 

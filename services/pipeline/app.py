@@ -7,10 +7,21 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from libs.chassis import app as chassis
-from libs.chassis.database import open_pool, readiness
+from libs.chassis.database import Pool, open_pool, readiness
+from libs.events.topics import INVENTORY_EVENTS, TOPICS
+from libs.operations import consumers, dead_letters, outbox
+from libs.operations.postgres_dead_letters import PostgresDeadLetters
+from services.pipeline import archive, stream
+from services.pipeline.archive import RetriedLetters
 from services.pipeline.cache import Cache
-from services.pipeline.routes import dead_letters, lake, movements, operations, reconciliation
+from services.pipeline.routes import lake, movements, operations, reconciliation
 from services.pipeline.settings import Settings
+
+
+def dead_letter_store(pool: Pool, settings: Settings) -> PostgresDeadLetters:
+    """The dead letters of both groups, and how each applies one that is retried."""
+    retried = RetriedLetters(settings.lake_url, settings.kafka.topic_prefix)
+    return PostgresDeadLetters(pool, {stream.GROUP: stream.handle, archive.GROUP: retried.handle})
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -25,6 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
             async with await open_pool(
                 url, size=settings.database_pool_size, application_name="pipeline-api"
             ) as app.state.pool:
+                app.state.dead_letters = dead_letter_store(app.state.pool, settings)
                 yield
         finally:
             await app.state.cache.close()
@@ -39,8 +51,10 @@ def create_app(settings: Settings) -> FastAPI:
             reconciliation.router,
             lake.router,
             operations.router,
+            consumers.router({stream.GROUP: [INVENTORY_EVENTS], archive.GROUP: TOPICS}, consumers.in_postgres),
+            outbox.router,
             dead_letters.router,
         ],
-        refusals={},
+        refusals=dead_letters.REFUSALS,
         readiness=readiness,
     )

@@ -112,6 +112,20 @@ class LakeSink:
         COMMITS.labels(table.topic.name).inc()
 
 
+class RetriedLetters:
+    """The handler of dead letters that are retried: appends their events without moving any offset."""
+
+    def __init__(self, lake_url: str, topic_prefix: str) -> None:
+        self._tables = {topic_prefix + table.topic.name: table for table in lake.tables(lake_url)}
+
+    async def handle(self, _connection: Connection, batches: Sequence[PartitionBatch]) -> None:
+        """Append the events of batches; the lake's reader drops those that are there already."""
+        for batch in batches:
+            table = self._tables[batch.topic]
+            rows = await asyncio.to_thread(_rows, table, [batch])
+            await asyncio.to_thread(table.append, rows, {})
+
+
 class Archive:
     """The process: a runner over all topics."""
 

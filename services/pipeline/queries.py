@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Date, Text, cast, func, literal, select
 
-from libs.chassis.database import Connection, fetch_all, fetch_one
+from libs.chassis.database import Connection, fetch_all
 from libs.chassis.paging import PageRequest, keyset
-from services.pipeline.tables import daily_movement, dead_letter
+from services.pipeline.tables import daily_movement
 from services.pipeline.velocity import DEMAND_TYPES
 
 OPENING_BALANCE = "OPENING_BALANCE"
@@ -74,35 +74,3 @@ def movement_conditions(
         "warehouses": None if warehouses is None else table.warehouse_id.in_(sorted(warehouses)),
     }
     return [meant, *(condition for condition in optional.values() if condition is not None)]
-
-
-_DEAD_LETTER = (
-    dead_letter.c.id,
-    dead_letter.c.group_name.label("group"),
-    dead_letter.c.topic,
-    dead_letter.c.partition,
-    dead_letter.c.record_offset.label("offset"),
-    dead_letter.c.event_type,
-    dead_letter.c.event_id,
-    dead_letter.c.error_class,
-    dead_letter.c.error,
-    dead_letter.c.status,
-    dead_letter.c.attempts,
-    dead_letter.c.record_timestamp,
-    dead_letter.c.created_at,
-)
-
-
-async def list_dead_letters(connection: Connection, status: str | None, paging: PageRequest) -> list[dict[str, Any]]:
-    """A page of dead letters, the latest first."""
-    statement = select(*_DEAD_LETTER)
-    if status is not None:
-        statement = statement.where(dead_letter.c.status == status)
-    return [dict(row) for row in await fetch_all(connection, keyset(statement, (dead_letter.c.id.desc(),), paging))]
-
-
-async def get_dead_letter(connection: Connection, dead_letter_id: int) -> dict[str, Any] | None:
-    """One dead letter with the record as it was, None when there is none of that id."""
-    statement = select(*_DEAD_LETTER, dead_letter.c.key, dead_letter.c.value, dead_letter.c.headers)
-    row = await fetch_one(connection, statement.where(dead_letter.c.id == dead_letter_id))
-    return dict(row) if row else None

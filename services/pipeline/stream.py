@@ -17,6 +17,7 @@ from libs.events.inventory import ExternalInventoryUpdate, InventoryUpdate, Stoc
 from libs.events.offsets import PostgresSink, latest_event_time
 from libs.events.sink import PartitionBatch, PoisonError, RecordId
 from libs.events.topics import INVENTORY_EVENTS
+from libs.operations.rebuild import Built, Rebuild
 from services.pipeline import loads, stock_position
 from services.pipeline.loads import StockItem
 from services.pipeline.movement import hourly_totals
@@ -42,6 +43,13 @@ class Flush:
     def items(self) -> list[StockItem]:
         """The stock items of ours, sorted."""
         return sorted(self.entries.keys() | self.changes.keys())
+
+
+async def _everything_is_dirty(connection: Connection) -> None:
+    """Metrics and cache follow from the facts: all stock items are calculated again."""
+    await connection.execute(
+        "INSERT INTO dirty_stock_item (sku, warehouse_id) SELECT sku, warehouse_id FROM stock_position"
+    )
 
 
 class Stream:
@@ -154,3 +162,22 @@ async def _write_facts(connection: Connection, applied: Sequence[Applied], flush
     LATE.inc(sum(item.late for item in applied))
     accepted = sum(len(item.accepted) for item in applied)
     REPEATS.inc(sum(len(entries) for entries in flush.entries.values()) - accepted)
+
+
+REBUILD = Rebuild(
+    group=GROUP,
+    schema="pipeline",
+    topics=[INVENTORY_EVENTS],
+    tables=[
+        Built("stock_position"),
+        Built("sequence_gap"),
+        Built("hourly_movement", counter="revision"),
+        Built("daily_movement", counter="revision"),
+        Built("external_update"),
+        Built("clock"),
+    ],
+    handle=handle,
+    after_switch=_everything_is_dirty,
+    scratch=["dirty_stock_item"],
+)
+"""Positions and facts, built anew from the topic."""

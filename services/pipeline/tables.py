@@ -1,7 +1,6 @@
 """The tables of schema `pipeline`, for queries that are built from filters. Migrations own their definition."""
 
-from sqlalchemy import BigInteger, Column, Date, DateTime, Integer, LargeBinary, MetaData, Numeric, Table, Text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, Column, Date, MetaData, Numeric, Table, Text
 
 metadata = MetaData()
 
@@ -16,25 +15,4 @@ daily_movement = Table(
     Column("units_in", BigInteger),
     Column("units_out", BigInteger),
     Column("value", Numeric),
-)
-
-dead_letter = Table(
-    "dead_letter",
-    metadata,
-    Column("id", BigInteger, primary_key=True),
-    Column("group_name", Text),
-    Column("topic", Text),
-    Column("partition", Integer),
-    Column("record_offset", BigInteger),
-    Column("key", LargeBinary),
-    Column("value", LargeBinary),
-    Column("headers", JSONB),
-    Column("event_type", Text),
-    Column("event_id", Text),
-    Column("error_class", Text),
-    Column("error", Text),
-    Column("status", Text),
-    Column("attempts", Integer),
-    Column("record_timestamp", DateTime(timezone=True)),
-    Column("created_at", DateTime(timezone=True)),
 )

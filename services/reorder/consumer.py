@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from libs.chassis.database import Connection
 from libs.events.analytics import LowStockAlert, VelocityCalculated
 from libs.events.inventory import InventoryUpdate, StockLevelChange
 from libs.events.sink import PartitionBatch
 from libs.events.topics import ANALYTICS_EVENTS, INVENTORY_EVENTS
+from libs.operations.rebuild import Built, Rebuild
 from services.reorder import evaluation, inventory_position
 from services.reorder.inventory_position import PositionEvent
 from services.reorder.queries import positions
@@ -27,6 +29,23 @@ async def handle(connection: asyncpg.Connection, batches: Sequence[PartitionBatc
     told = [inventory_position.apply(position, events[position.item]) for position in held]
     await positions.save_positions(connection, told)
     await evaluation.evaluate(connection, told)
+
+
+async def _nothing_more(_connection: Connection) -> None:
+    """Recommendations are evaluated after the switch, in pieces, by whoever asked for the rebuild."""
+
+
+REBUILD = Rebuild(
+    group=GROUP,
+    schema="reorder",
+    topics=TOPICS,
+    tables=[Built("inventory_position")],
+    handle=handle,
+    after_switch=_nothing_more,
+    scratch=["recommendation"],
+    keeps_others=True,  # A policy makes a position before any event does.
+)
+"""The positions, built anew from the topics."""
 
 
 def _by_item(batches: Sequence[PartitionBatch]) -> dict[StockItem, list[PositionEvent]]:

@@ -27,7 +27,7 @@ async def pool(database: Database) -> AsyncIterator[asyncpg.Pool]:
     """The pipeline's database, with a table `applied` for results."""
     connection = await asyncpg.connect(database.superuser_url)
     await connection.execute(
-        "CREATE TABLE pipeline.applied (group_name text, event_id uuid);"
+        "CREATE TABLE pipeline.applied (id uuid DEFAULT gen_random_uuid() PRIMARY KEY, group_name text, event_id uuid);"
         "GRANT ALL ON pipeline.applied TO stockflow_pipeline"
     )
     await connection.close()
@@ -71,7 +71,7 @@ class Worker:
 
     async def _handle(self, connection: asyncpg.Connection, batches: Sequence[PartitionBatch]) -> None:
         await connection.execute(
-            "INSERT INTO applied SELECT $1, unnest($2::uuid[])",
+            "INSERT INTO applied (group_name, event_id) SELECT $1, unnest($2::uuid[])",
             self.group,
             [item.event.event_id for batch in batches for item in batch.received],
         )

@@ -39,7 +39,9 @@ async def _letter(pool: asyncpg.Pool, number: int) -> asyncpg.Record:
 async def _apply(connection: asyncpg.Connection, batches: Sequence[PartitionBatch]) -> None:
     for batch in batches:
         for item in batch.received:
-            await connection.execute("INSERT INTO applied VALUES ('retry', $1)", item.event.event_id)
+            await connection.execute(
+                "INSERT INTO applied (group_name, event_id) VALUES ('retry', $1)", item.event.event_id
+            )
 
 
 async def _fail(connection: asyncpg.Connection, batches: Sequence[PartitionBatch]) -> None:

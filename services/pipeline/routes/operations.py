@@ -1,49 +1,17 @@
-"""How the service's own consumers, metrics and outbox are doing."""
+"""Which day it is for the metrics, and how far they have come."""
 
-from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Any, Literal
+from typing import Literal
 
-from aiokafka import TopicPartition
 from fastapi import APIRouter, Request
 
 from libs.chassis.database import Connection, ReadConnection
 from libs.chassis.model import ApiModel
-from libs.chassis.paging import Page
-from libs.events import lag, offsets, outbox
-from libs.events.topics import INVENTORY_EVENTS, TOPICS
-from services.pipeline import archive, metric_queries, stream
+from services.pipeline import metric_queries
 from services.pipeline.routes.access import Operator, Reader
 from services.pipeline.settings import Settings
 
 router = APIRouter(prefix="/api/v1", tags=["operations"])
-
-TOPICS_OF_GROUP = {
-    stream.GROUP: (INVENTORY_EVENTS,),
-    archive.GROUP: TOPICS,
-}
-
-
-class ConsumerOut(ApiModel):
-    """Where a group stands in one partition."""
-
-    group: str
-    topic: str
-    partition: int
-    next_offset: int | None
-    end_offset: int
-    lag: int
-    epoch: int
-    owner: str | None
-    updated_at: datetime | None
-    max_event_time: datetime | None
-
-
-class OutboxOut(ApiModel):
-    """What waits to be published."""
-
-    depth: int
-    oldest_age_seconds: float
 
 
 class ClockOut(ApiModel):
@@ -59,28 +27,6 @@ class MetricsBacklogOut(ApiModel):
     """Stock items that wait to be calculated."""
 
     depth: int
-
-
-@router.get("/consumers")
-async def list_consumers(request: Request, connection: ReadConnection, principal: Operator) -> Page[ConsumerOut]:
-    """Every partition that the groups of this service consume, with the lag in records."""
-    kafka = request.app.state.settings.kafka
-    ends = await lag.end_offsets(kafka, [kafka.topic(topic.name) for topic in TOPICS])
-    items = []
-    for group, topics in TOPICS_OF_GROUP.items():
-        names = {kafka.topic(topic.name) for topic in topics}
-        rows = await offsets.positions(connection, group)
-        known = {TopicPartition(row["topic"], row["partition"]): dict(row) for row in rows}
-        places = sorted(place for place in ends if place.topic in names)
-        items += [_consumer(group, place, ends[place], known.get(place)) for place in places]
-    return Page(items=items, next_cursor=None)
-
-
-@router.get("/outbox")
-async def get_outbox(connection: ReadConnection, principal: Operator) -> OutboxOut:
-    """How many events wait to be published, and for how long the oldest has."""
-    waiting = await outbox.depth(connection)
-    return OutboxOut(depth=waiting.depth, oldest_age_seconds=waiting.oldest_age_seconds)
 
 
 @router.get("/clock")
@@ -112,19 +58,3 @@ async def _waiting_items(connection: Connection, settings: Settings) -> int:
 
 def _today(settings: Settings) -> date | None:
     return datetime.now(UTC).date() if settings.metrics_clock == "wall" else None
-
-
-def _consumer(group: str, place: TopicPartition, end: int, row: Mapping[str, Any] | None) -> ConsumerOut:
-    next_offset = row["next_offset"] if row else None
-    return ConsumerOut(
-        group=group,
-        topic=place.topic,
-        partition=place.partition,
-        next_offset=next_offset,
-        end_offset=end,
-        lag=max(0, end - (next_offset or 0)),
-        epoch=row["epoch"] if row else 0,
-        owner=row["owner"] if row else None,
-        updated_at=row["updated_at"] if row else None,
-        max_event_time=row["max_event_time"] if row else None,
-    )
