@@ -1,6 +1,6 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test check format lock migrate clean
+.PHONY: help setup demo up down status test chaos check format lock migrate clean
 .PHONY: init-env image test-deploy test-image cluster-secrets cluster-settings
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -34,6 +34,9 @@ status: setup  ## List the processes of `make up`
 
 test: setup  ## Run all tests, on real servers
 	$(RUN) -m pytest $(TESTS)
+
+chaos: setup  ## Prove exactness under kills, zombies and restarts; SHORT=1, KAFKA=apache
+	$(RUN) -m tools.chaos $(if $(SHORT),--short) $(if $(KAFKA),--broker $(KAFKA))
 
 check: setup  ## Format, lint, types, import rules, and the tests that need no server
 	.venv/bin/ruff format --check .

@@ -92,7 +92,7 @@ class _Run:
             refused=posted.refused,
             repeated_documents=posted.repeats,
             records=sum(len(records) for records in topics.records.values()),
-            injected=topics.injected(),
+            injected=dict(topics.injected()),
             trouble=_by_kind(self._trouble),
             failpoint_kills=self._failpoint_kills(),
             exits={name: codes for name, codes in self._exits().items() if codes},
