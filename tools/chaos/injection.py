@@ -164,8 +164,8 @@ class Injector:
         if not records:
             return
         sender = producer(self.kafka, "chaos")
-        await sender.start()
         try:
+            await sender.start()
             for record in records:
                 await sender.send_and_wait(
                     record.topic,
