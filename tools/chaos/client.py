@@ -16,7 +16,7 @@ from tools.replay.catalogue import Product
 
 CONNECTIONS = 4
 MOST_DOCUMENTS = 25
-REPEATED = 0.05
+REPEATED = 0.2
 """Share of the acknowledged batches that are posted once more, as a client does that lost the answer."""
 
 

@@ -34,12 +34,15 @@ GARBAGE: Final[tuple[bytes | None, ...]] = (
     b'"INVENTORY_UPDATE"',
     b"\x00\xff\xfe",
     b'{"eventType": 5}',
-    b'{"eventType": "INVENTORY_UPDATE", "sequence": 1}',
     b'{"eventType": "TRANSACTION", "eventId": "nobody"},{"eventType": "TRANSACTION"}',
     b'{"eventType": "INVENTORY_UPDATE", "quantityChange": NaN',
     b"[" * 5_000,
 )
+"""Poison on every topic."""
+GARBAGE_HERE: Final = b'{"eventType": "INVENTORY_UPDATE", "sequence": 1}'
+"""Poison on `inventory-events`; on the other topics an event of an unknown type, which is skipped."""
 MOST_COPIES = 40
+LOOKS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +112,13 @@ class Injector:
     async def _not_sent_yet(self) -> list[Injected]:
         """The newest events of the outbox, before the relay sends the older ones: they arrive ahead of their turn."""
         connection = await asyncpg.connect(self.database_url, timeout=5)
+        rows: list[asyncpg.Record] = []
         try:
-            rows = await connection.fetch(
-                "SELECT topic, key, value, headers FROM inventory.outbox ORDER BY id DESC LIMIT $1", MOST_COPIES
-            )
+            for _ in range(LOOKS):  # The relay leaves rows there for some milliseconds only.
+                rows = rows or await connection.fetch(
+                    "SELECT topic, key, value, headers FROM inventory.outbox ORDER BY id DESC LIMIT $1", MOST_COPIES
+                )
+                await asyncio.sleep(0 if rows else 0.01)
         finally:
             await connection.close()
         return [
@@ -126,9 +132,12 @@ class Injector:
         ]
 
     def _poison(self) -> Injected:
-        topic = self.choice.choice((INVENTORY_EVENTS, INVENTORY_EVENTS, ANALYTICS_EVENTS, REORDER_EVENTS)).name
+        topic = self.choice.choice((INVENTORY_EVENTS, INVENTORY_EVENTS, ANALYTICS_EVENTS, REORDER_EVENTS))
+        values = (*GARBAGE, GARBAGE_HERE) if topic is INVENTORY_EVENTS else GARBAGE
         key = self.choice.choice((b"", b"WH 0:SKU-000", b"\xff\x00"))
-        return Injected(topic, key, self.choice.choice(GARBAGE), partition=self.choice.randrange(self.kafka.partitions))
+        return Injected(
+            topic.name, key, self.choice.choice(values), partition=self.choice.randrange(self.kafka.partitions)
+        )
 
     def _external_events(self) -> list[Injected]:
         """New events of a third party, and some of the earlier ones once more."""
