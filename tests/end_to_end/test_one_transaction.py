@@ -1,6 +1,5 @@
-"""One stock transaction on its way through the house, station by station, as README and docs/architecture.md tell it."""
+"""One stock transaction on its way through the house, as README and docs/architecture.md tell it."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +29,7 @@ class Journey:
 
 
 @pytest.fixture(scope="module")
-async def journey(stack: Stack, stockflow: Stockflow, inventory: httpx.AsyncClient) -> AsyncIterator[Journey]:
+async def journey(stack: Stack, stockflow: Stockflow, inventory: httpx.AsyncClient) -> Journey:
     """The sale, after every service has seen it."""
     await create_stock_item(inventory, SKU, WAREHOUSE, 10)
     inventory_url, reorder_url, key = (stack.env[name] for name in ("INVENTORY_URL", "REORDER_URL", "API_KEY"))
@@ -40,7 +39,7 @@ async def journey(stack: Stack, stockflow: Stockflow, inventory: httpx.AsyncClie
     response = await inventory.post("transactions", json=sale)
     assert response.status_code == 201, response.text
     await catch_up(stockflow, Quiet())
-    yield Journey(sale, response.json())
+    return Journey(sale, response.json())
 
 
 async def test_1_and_2_inventory_has_written_document_ledger_entry_and_level(
