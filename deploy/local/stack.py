@@ -138,16 +138,21 @@ class Stack:
         self._name_addresses()
         await self._start_processes()
         self._record()
-        write_secret(self.env_file, "".join(f"{name}={shlex.quote(value)}\n" for name, value in self.env.items()))
+        write_secret(self.env_file, self._env_text)
 
     async def _stop(self) -> None:
-        self.env_file.unlink(missing_ok=True)
+        if self.env_file.exists() and self.env_file.read_text() == self._env_text:
+            self.env_file.unlink()
         supervisor = self._servers.supervisor
         try:
             await supervisor.stop([process.name for process in self._processes if process.name in supervisor.pids])
         finally:
             await self._servers.__aexit__(None, None, None)
         self.record_file.unlink(missing_ok=True)
+
+    @property
+    def _env_text(self) -> str:
+        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in self.env.items())
 
     def _take_over_directory(self) -> None:
         """Make sure that nobody works there, also nobody who is still stopping; begin empty if that is asked."""
