@@ -42,10 +42,11 @@ SELECT quantity_on_hand AS on_hand, sequence, revision FROM stock_level
 SELECT gen_random_uuid() AS id \\gset
 INSERT INTO stock_transaction (transaction_id, transaction_type, actor, source, request_hash, occurred_at, recorded_at,
                                line_count)
-VALUES (:'id', 'SALE', 'pgbench', 'api', '\\x00', now(), now(), 1) ON CONFLICT DO NOTHING;
+VALUES (CAST(:id AS uuid), 'SALE', 'pgbench', 'api', '\\x00', now(), now(), 1) ON CONFLICT DO NOTHING;
 INSERT INTO ledger_entry (sku, warehouse_id, sequence, transaction_id, line_no, quantity_change, quantity_before,
                           quantity_after, quantity_reserved_after, revision, occurred_at, recorded_at)
-VALUES ('SKU-' || :number, 'W', :sequence + 1, :'id', 1, -1, :on_hand, :on_hand - 1, 0, :revision + 1, now(), now());
+VALUES ('SKU-' || :number, 'W', :sequence + 1, CAST(:id AS uuid), 1, -1, :on_hand, :on_hand - 1, 0, :revision + 1, now(),
+        now());
 UPDATE stock_level SET quantity_on_hand = :on_hand - 1, sequence = :sequence + 1, revision = :revision + 1,
                        updated_at = now()
  WHERE sku = 'SKU-' || :number AND warehouse_id = 'W';
@@ -137,7 +138,7 @@ async def stand() -> AsyncIterator[Stand]:
 
 
 def _await_ready(url: str) -> None:
-    for _ in range(100):
+    for _ in range(1_200):
         try:
             with urlopen(url, timeout=1) as answer:
                 if answer.status == 200:

@@ -46,7 +46,6 @@ def create_app(settings: Settings) -> FastAPI:
     routes = (
         products,
         categories,
-        imports,
         warehouses,
         stock_levels,
         transactions,

@@ -59,3 +59,9 @@ async def test_the_past_reads_as_it_was_known_or_as_it_happened(inventory: Inven
     present = await inventory.http.get(path, params={"asOf": datetime.now(UTC).isoformat()})
 
     assert [each.json()["quantityOnHand"] for each in (recorded, occurred, present)] == [0, 2, 7]
+
+
+async def test_a_number_is_no_instant(inventory: Inventory) -> None:
+    answer = await inventory.http.get(f"/stock-levels/BERLIN-1/{inventory.sku}", params={"asOf": "0.5"})
+
+    assert answer.status_code == 422

@@ -1,10 +1,11 @@
 """Who may call: the scopes of the inventory service."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Path, Response
 
 from libs.chassis.auth import Principal, require
+from libs.chassis.problems import MEDIA_TYPE
 from libs.events.envelope import Sku, WarehouseId
 
 Reader = Annotated[Principal, Depends(require("inventory:read"))]
@@ -13,6 +14,20 @@ Repairer = Annotated[Principal, Depends(require("ops:repair"))]
 
 SkuInPath = Annotated[Sku, Path(description="May contain slashes.")]
 WarehouseInPath = Annotated[WarehouseId, Path()]
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses of the problems that a router answers beside those of every operation."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": _REFUSED[status], "content": content} for status in statuses}
+
+
+_REFUSED = {
+    409: "The state of stock or of the resource does not allow it",
+    410: "The reservation is overdue",
+    412: "The resource has changed since the ETag in If-Match",
+    428: "If-Match is missing",
+}
 
 
 def mark_replayed(response: Response) -> None:

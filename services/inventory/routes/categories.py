@@ -11,7 +11,7 @@ from libs.chassis.etag import IfMatch, etag
 from libs.chassis.paging import Page, Paging, keyset
 from services.inventory import catalogue, tables
 from services.inventory.queries.catalogue import category_path
-from services.inventory.routes.access import Operator, Reader, mark_replayed
+from services.inventory.routes.access import Operator, Reader, mark_replayed, refusals
 from services.inventory.schemas.catalogue import (
     CategoryId,
     CategoryIn,
@@ -22,7 +22,7 @@ from services.inventory.schemas.catalogue import (
 )
 from services.inventory.schemas.fields import request_hash
 
-router = APIRouter(prefix="/api/v1/categories", tags=["categories"])
+router = APIRouter(prefix="/api/v1/categories", tags=["categories"], responses=refusals(409, 412, 428))
 category = tables.category
 
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from libs.chassis.problems import Problem
 from services.inventory import imports
 from services.inventory.imports import Import
-from services.inventory.routes.access import Operator
+from services.inventory.routes.access import Operator, refusals
 from services.inventory.routes.posting import DatabasePool
 from services.inventory.schemas.imports import ImportKind, ImportOut
 from services.inventory.table_files import Format
@@ -21,7 +21,7 @@ MOST_BYTES = 256 * 1024 * 1024
 FORMATS: dict[str, Format] = {"text/csv": "csv", "application/vnd.apache.parquet": "parquet"}
 BODY = {"required": True, "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in FORMATS}}
 
-router = APIRouter(prefix=PATH, tags=["imports"])
+router = APIRouter(prefix=PATH, tags=["imports"], responses=refusals(409))
 
 
 @router.post("", openapi_extra={"requestBody": BODY})

@@ -10,7 +10,7 @@ from libs.chassis.database import ReadConnection, fetch_all
 from libs.chassis.paging import Page, Paging, keyset
 from libs.events.envelope import Sku, WarehouseId
 from services.inventory.routes.access import Reader
-from services.inventory.schemas.fields import Instant
+from services.inventory.schemas.fields import InstantParameter
 from services.inventory.schemas.stock import LedgerEntryOut
 from services.inventory.tables import ledger_entry, stock_transaction
 
@@ -26,9 +26,11 @@ async def list_ledger_entries(
     warehouse_id: Annotated[WarehouseId | None, Query(alias="warehouseId")] = None,
     transaction_id: Annotated[UUID | None, Query(alias="transactionId")] = None,
     recorded_from: Annotated[
-        Instant | None, Query(alias="recordedFrom", description="At this instant or later.")
+        InstantParameter | None, Query(alias="recordedFrom", description="At this instant or later.")
     ] = None,
-    recorded_to: Annotated[Instant | None, Query(alias="recordedTo", description="Before this instant.")] = None,
+    recorded_to: Annotated[
+        InstantParameter | None, Query(alias="recordedTo", description="Before this instant.")
+    ] = None,
 ) -> Page[LedgerEntryOut]:
     """Ledger entries by sku, warehouse and sequence."""
     entry, document = ledger_entry.c, stock_transaction.c

@@ -10,7 +10,7 @@ from libs.chassis.paging import Page, Paging, keyset
 from services.inventory import reservations
 from services.inventory.queries import reservations as queries
 from services.inventory.refusal import UnknownReservation
-from services.inventory.routes.access import Operator, Reader, mark_replayed
+from services.inventory.routes.access import Operator, Reader, mark_replayed, refusals
 from services.inventory.routes.idempotency import Once
 from services.inventory.routes.posting import DatabasePool, answer
 from services.inventory.schemas.reservations import (
@@ -23,7 +23,7 @@ from services.inventory.schemas.reservations import (
 from services.inventory.schemas.stock import TransactionOut
 from services.inventory.tables import reservation
 
-router = APIRouter(prefix="/api/v1/reservations", tags=["reservations"])
+router = APIRouter(prefix="/api/v1/reservations", tags=["reservations"], responses=refusals(409, 410))
 
 
 @router.post("", status_code=201, responses={200: {"model": ReservationOut, "description": "Made before"}})

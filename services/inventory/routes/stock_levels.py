@@ -12,13 +12,13 @@ from libs.events.inventory import StockStatus
 from services.inventory import thresholds
 from services.inventory.queries import readings
 from services.inventory.refusal import UnknownStockItem
-from services.inventory.routes.access import Operator, Reader, SkuInPath, WarehouseInPath
-from services.inventory.schemas.fields import Instant, Quantity
+from services.inventory.routes.access import Operator, Reader, SkuInPath, WarehouseInPath, refusals
+from services.inventory.schemas.fields import InstantParameter, Quantity
 from services.inventory.schemas.stock import AsOfBasis, StockLevelAsOfOut, StockLevelOut, ThresholdsIn
 from services.inventory.stock import StockItem
 from services.inventory.tables import stock_level
 
-router = APIRouter(prefix="/api/v1/stock-levels", tags=["stock"])
+router = APIRouter(prefix="/api/v1/stock-levels", tags=["stock"], responses=refusals(409, 412, 428))
 
 
 @router.get("")
@@ -69,7 +69,9 @@ async def get_stock_level(
     connection: ReadConnection,
     _principal: Reader,
     response: Response,
-    as_of: Annotated[Instant | None, Query(alias="asOf", description="What was on hand then, by the ledger.")] = None,
+    as_of: Annotated[
+        InstantParameter | None, Query(alias="asOf", description="What was on hand then, by the ledger.")
+    ] = None,
     basis: Annotated[AsOfBasis, Query(description="Which time asOf goes by.")] = AsOfBasis.RECORDED,
 ) -> StockLevelOut | StockLevelAsOfOut:
     """The level of one stock item; nothing on hand, at revision 0, where it never had any stock."""

@@ -10,12 +10,12 @@ from libs.chassis.paging import Page, Paging, keyset
 from services.inventory import repairs
 from services.inventory.queries import repairs as queries
 from services.inventory.refusal import UnknownRepair
-from services.inventory.routes.access import Reader, Repairer, mark_replayed
+from services.inventory.routes.access import Reader, Repairer, mark_replayed, refusals
 from services.inventory.schemas.repairs import StockRepairHeadOut, StockRepairIn, StockRepairOut, StockRepairUndoIn
 from services.inventory.stock import StockItem
 from services.inventory.tables import stock_repair
 
-router = APIRouter(prefix="/api/v1/stock-repairs", tags=["operations"])
+router = APIRouter(prefix="/api/v1/stock-repairs", tags=["operations"], responses=refusals(409))
 REPLAYED = {"model": StockRepairOut, "description": "Applied before"}
 
 

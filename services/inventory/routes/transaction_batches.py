@@ -8,7 +8,7 @@ from libs.chassis.problems import ProblemError
 from services.inventory import ledger
 from services.inventory.outcome import Outcome, Posted, Rejected
 from services.inventory.refusal import Refused
-from services.inventory.routes.access import Operator
+from services.inventory.routes.access import Operator, refusals
 from services.inventory.routes.posting import DatabasePool
 from services.inventory.schemas.stock import (
     ResultProblem,
@@ -18,7 +18,7 @@ from services.inventory.schemas.stock import (
 )
 from services.inventory.statuses import REFUSALS
 
-router = APIRouter(prefix="/api/v1/transaction-batches", tags=["transactions"])
+router = APIRouter(prefix="/api/v1/transaction-batches", tags=["transactions"], responses=refusals(409))
 
 
 @router.post("")

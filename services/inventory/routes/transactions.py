@@ -10,13 +10,13 @@ from libs.chassis.database import ReadConnection, fetch_all
 from libs.chassis.paging import Page, Paging, keyset
 from libs.events.inventory import TransactionType
 from services.inventory import reversals
-from services.inventory.routes.access import Operator, Reader
+from services.inventory.routes.access import Operator, Reader, refusals
 from services.inventory.routes.posting import DatabasePool, Ledger, answer, stored
-from services.inventory.schemas.fields import Instant
+from services.inventory.schemas.fields import InstantParameter
 from services.inventory.schemas.stock import ReversalIn, TransactionHeaderOut, TransactionIn, TransactionOut
 from services.inventory.tables import stock_transaction
 
-router = APIRouter(prefix="/api/v1/transactions", tags=["transactions"])
+router = APIRouter(prefix="/api/v1/transactions", tags=["transactions"], responses=refusals(409))
 
 
 @router.post("", status_code=201, responses={200: {"model": TransactionOut, "description": "Posted before"}})
@@ -37,9 +37,11 @@ async def list_transactions(
     transaction_type: Annotated[TransactionType | None, Query(alias="transactionType")] = None,
     reference_id: Annotated[str | None, Query(alias="referenceId", max_length=256)] = None,
     recorded_from: Annotated[
-        Instant | None, Query(alias="recordedFrom", description="At this instant or later.")
+        InstantParameter | None, Query(alias="recordedFrom", description="At this instant or later.")
     ] = None,
-    recorded_to: Annotated[Instant | None, Query(alias="recordedTo", description="Before this instant.")] = None,
+    recorded_to: Annotated[
+        InstantParameter | None, Query(alias="recordedTo", description="Before this instant.")
+    ] = None,
 ) -> Page[TransactionHeaderOut]:
     """Posted transactions without their lines, in the order of recording."""
     columns = stock_transaction.c

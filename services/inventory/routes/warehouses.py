@@ -10,11 +10,11 @@ from libs.chassis.database import ReadConnection, WriteConnection, fetch_all
 from libs.chassis.etag import IfMatch, etag
 from libs.chassis.paging import Page, Paging, keyset
 from services.inventory import catalogue, tables
-from services.inventory.routes.access import Operator, Reader, WarehouseInPath, mark_replayed
+from services.inventory.routes.access import Operator, Reader, WarehouseInPath, mark_replayed, refusals
 from services.inventory.schemas.catalogue import Status, WarehouseIn, WarehouseOut, WarehousePatch
 from services.inventory.schemas.fields import request_hash
 
-router = APIRouter(prefix="/api/v1/warehouses", tags=["warehouses"])
+router = APIRouter(prefix="/api/v1/warehouses", tags=["warehouses"], responses=refusals(409, 412, 428))
 warehouse = tables.warehouse
 
 

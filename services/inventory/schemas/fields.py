@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Self
 
 import asyncpg
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from libs.chassis.model import ApiModel
 
@@ -50,6 +50,16 @@ Instant = Annotated[
     ),
     AfterValidator(lambda instant: instant.astimezone(UTC)),
 ]
+
+
+def _is_no_number(value: Any) -> Any:
+    if isinstance(value, str) and "t" not in value.lower():
+        raise ValueError("not an RFC 3339 instant")
+    return value
+
+
+InstantParameter = Annotated[Instant, BeforeValidator(_is_no_number)]
+"""An instant in a query: there pydantic would also take a number of seconds."""
 
 Quantity = Annotated[int, Field(ge=0, le=MOST_UNITS_OF_A_LINE, description="Whole base units.")]
 PositiveQuantity = Annotated[int, Field(gt=0, le=MOST_UNITS_OF_A_LINE, description="Whole base units.")]
