@@ -17,8 +17,8 @@ async def reader(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
         **kafka.connection(), enable_auto_commit=False, max_partition_fetch_bytes=kafka.max_message_bytes
     )
-    await consumer.start()
     try:
+        await consumer.start()
         yield consumer
     finally:
         await consumer.stop()
