@@ -9,6 +9,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from aiokafka.errors import KafkaError
 
 from deploy.local.apache_kafka import ApacheKafka, Unavailable
 from deploy.local.servers import Servers
@@ -103,16 +104,22 @@ async def until_applied(database: Database, kafka: KafkaSettings) -> None:
     connection = await asyncpg.connect(database.url("pipeline"))
     try:
         async with asyncio.timeout(240):
-            while True:
-                waiting = await connection.fetchval("SELECT count(*) FROM outbox")
-                applied = await connection.fetchval("SELECT sum(next_offset) FROM consumer_offset")
-                async with topic.reader(kafka) as reader:
-                    ends = await topic.end_offsets(reader, kafka, [INVENTORY_EVENTS.name])
-                if waiting == 0 and applied == sum(ends.values()):
-                    return
+            while not await is_applied(connection, kafka):
                 await asyncio.sleep(0.5)
     finally:
         await connection.close()
+
+
+async def is_applied(connection: asyncpg.Connection, kafka: KafkaSettings) -> bool:
+    """Whether nothing waits in the outbox or on the topic; False while no broker answers."""
+    waiting = await connection.fetchval("SELECT count(*) FROM outbox")
+    applied = await connection.fetchval("SELECT sum(next_offset) FROM consumer_offset")
+    try:
+        async with topic.reader(kafka) as reader:
+            ends = await topic.end_offsets(reader, kafka, [INVENTORY_EVENTS.name])
+    except KafkaError:
+        return False
+    return bool(waiting == 0 and applied == sum(ends.values()))
 
 
 async def counted(database: Database) -> tuple[int, int, int]:
