@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from pydantic_settings import BaseSettings
 
 from deploy.k8s.settings import SERVICES, names
 from libs.events.settings import KafkaSettings
@@ -62,7 +63,7 @@ class Cluster:
 
 def render(kustomization: str, kubectl: Path) -> Cluster:
     """What `kubectl apply -k` would send. Raises CalledProcessError with the reason on standard error."""
-    argv = [kubectl, "kustomize", KUSTOMIZATIONS / kustomization]
+    argv = [str(kubectl), "kustomize", str(KUSTOMIZATIONS / kustomization)]
     output = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
     return Cluster(list(yaml.load_all(output, yaml.CSafeLoader)))
 
@@ -97,7 +98,8 @@ def containers(workload: Manifest) -> list[dict[str, Any]]:
 
 def is_ours(container: Mapping[str, Any]) -> bool:
     """Whether a container runs an image of Stockflow."""
-    return container["image"].rpartition("/")[2].startswith("stockflow-")
+    image: str = container["image"]
+    return image.rpartition("/")[2].startswith("stockflow-")
 
 
 def our_containers(cluster: Cluster) -> Iterator[tuple[Manifest, dict[str, Any]]]:
@@ -110,18 +112,22 @@ def our_containers(cluster: Cluster) -> Iterator[tuple[Manifest, dict[str, Any]]
 
 def settings_of(container: Mapping[str, Any]) -> dict[str, bool]:
     """Environment variable that a command of ours reads -> whether it cannot start without."""
-    module = container["args"][0]
+    module, *arguments = container["args"]
     service = module.removeprefix("services.")
-    if service in SERVICES:
-        classes = [SERVICES[service], KafkaSettings]
-    else:
-        classes = {
-            "migrations": [MigrationSettings, RolePasswords],
-            "migrations.wait": [WaitSettings],
-            "libs.events.ensure_topics": [KafkaSettings],
-        }[module]
+    classes = (SERVICES[service], KafkaSettings) if service in SERVICES else _JOBS[module]
     known = {name: field.is_required() for settings in classes for name, field in names(settings).items()}
-    needs_kafka = "kafka" in getattr(SERVICES.get(service), "model_fields", ()) or "relay" in container["args"]
-    if service in SERVICES and not needs_kafka:
+    if service in SERVICES and not _uses_kafka(service, arguments):
         known["KAFKA_BOOTSTRAP_SERVERS"] = False
     return known
+
+
+_JOBS: Final[Mapping[str, tuple[type[BaseSettings], ...]]] = {
+    "migrations": (MigrationSettings, RolePasswords),
+    "migrations.wait": (WaitSettings,),
+    "libs.events.ensure_topics": (KafkaSettings,),
+}
+
+
+def _uses_kafka(service: str, arguments: Sequence[str]) -> bool:
+    """Relays do, and the processes of a service whose settings hold a block for Kafka."""
+    return "relay" in arguments or "kafka" in SERVICES[service].model_fields

@@ -26,7 +26,7 @@ def violations(cluster: Cluster, validator: Path, folder: Path) -> list[str]:
 
 
 def _messages(validator: Path, version: str, file: Path) -> Iterator[str]:
-    argv = [validator, "--strict", "--kubernetes-version", version, file]
+    argv = [str(validator), "--strict", "--kubernetes-version", version, str(file)]
     done = subprocess.run(argv, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     bad = [line for line in done.stdout.splitlines() if not line.startswith("INFO")]
     if done.returncode != 0 and not bad:
