@@ -14,6 +14,8 @@ ROOT: Final = Path(__file__).parent.parent.parent
 SERVICE_PORTS: Final = {"inventory": 8001, "reorder": 8002, "analytics": 8003, "pipeline": 8004}
 """The port of each service's REST API, where it is free."""
 API: Final = "api"
+CONSUMERS: Final = frozenset({"consume", "stream", "archive"})
+"""The jobs that read topics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Process:
 PROCESSES: Final = tuple(
     Process(service, job)
     for service, jobs in {
-        "inventory": (API, "relay"),
+        "inventory": (API, "relay", "sweep"),
         "reorder": (API, "consume", "relay"),
         "pipeline": (API, "stream", "metrics", "archive", "relay"),
         "analytics": (API, "consume"),

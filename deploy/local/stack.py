@@ -17,7 +17,7 @@ from deploy.local import record
 from deploy.local.ports import LOOPBACK, free_ports, is_free
 from deploy.local.secret_files import passwords, write_secret
 from deploy.local.servers import Broker, Servers
-from deploy.local.services import API, PROCESSES, ROOT, SERVICE_PORTS, Process, program
+from deploy.local.services import API, CONSUMERS, PROCESSES, ROOT, SERVICE_PORTS, Process, program
 from deploy.local.supervisor import Program, StartFailed
 from libs.chassis.auth import ALL_SCOPES, file_entry, new_key
 from libs.events.settings import KafkaSettings
@@ -165,19 +165,9 @@ class Stack:
         self.directory.mkdir(parents=True, exist_ok=True)
 
     async def _migrate(self) -> None:
-        log = self.directory / "logs" / "migrations.log"
         environment = {f"DATABASE_PASSWORD_{role.upper()}": self._passwords[role] for role in _ROLES}
         environment["MIGRATIONS_DATABASE_URL"] = self._servers.postgres_url(DATABASE)
-        with log.open("ab") as output:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "migrations"),
-                cwd=ROOT,
-                env={**os.environ, **environment},
-                stdout=output,
-                stderr=output,
-            )
-            if await process.wait() != 0:
-                raise StartFailed(f"the migrations failed, see {log}:\n{log.read_text()[-2000:]}")
+        await self._run(["-m", "migrations"], environment, "migrations")
 
     def _name_addresses(self) -> None:
         self.env = {
@@ -243,6 +233,34 @@ class Stack:
                 await ensure_topics(self._kafka)
             except KafkaError as error:
                 raise StartFailed(f"kafka lost its topics and cannot create them: {error!r}") from error
+            await self._republish()
+
+    async def _republish(self) -> None:
+        """Have every event published again that the broker may have lost; consumers drop what they know.
+
+        Before, every consumer starts again: it is when it claims its partitions that it notices what was lost.
+        """
+        for process in self._processes:
+            if process.job in CONSUMERS:
+                await self._servers.supervisor.restart(process.name)
+        for service, arguments in (("inventory", ["--all"]), ("reorder", []), ("pipeline", [])):
+            environment = self._process_environment(Process(service, API))
+            await self._run(["-m", f"services.{service}", "republish", *arguments], environment, f"{service}-republish")
+
+    async def _run(self, arguments: Sequence[str], environment: Mapping[str, str], name: str) -> None:
+        """Run a Python command to its end, with its output in a log file."""
+        log = self.directory / "logs" / f"{name}.log"
+        with log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *arguments,
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                stdout=output,
+                stderr=output,
+            )
+            if await process.wait() != 0:
+                raise StartFailed(f"{name} failed, see {log}:\n{log.read_text()[-2000:]}")
 
     @property
     def _kafka(self) -> KafkaSettings:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import NoReturn
 
 from libs.chassis import process
-from libs.chassis.database import open_pool
+from libs.chassis.database import acquired, open_pool
 from libs.events.relay import run_relay
 from libs.operations import command_line
 from libs.operations.rebuild import rebuild
@@ -24,6 +24,13 @@ async def _dead_letters(settings: Settings, arguments: argparse.Namespace) -> in
         return await command_line.dead_letters(dead_letter_store(pool, settings), arguments)
 
 
+async def _republish(settings: Settings) -> None:
+    url = settings.database_url.get_secret_value()
+    async with await open_pool(url, size=1, application_name="pipeline-republish") as pool:
+        async with acquired(pool) as connection:
+            await stream.mark_everything(connection)
+
+
 def main() -> NoReturn:
     """Do what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m services.pipeline", description=__doc__)
@@ -35,6 +42,7 @@ def main() -> NoReturn:
     commands.add_parser("relay", help="send the outbox to Kafka")
     commands.add_parser("rebuild", help="build positions and facts anew from the topic, beside the running workers")
     commands.add_parser("rebuild-cache", help="write all of Redis anew from Postgres")
+    commands.add_parser("republish", help="calculate and publish all metrics again, if the broker lost them")
     command_line.add_dead_letters(commands)
     arguments = parser.parse_args()
     settings = Settings()
@@ -55,6 +63,8 @@ def main() -> NoReturn:
             process.run(partial(metrics.rebuild_cache, settings=settings), settings=settings, name=name)
         case "dead-letters":
             sys.exit(asyncio.run(_dead_letters(settings, arguments)))
+        case "republish":
+            sys.exit(asyncio.run(_republish(settings)))
         case _:
             job = rebuild(stream.REBUILD, database_url=url, kafka=settings.kafka, progress=command_line.progress)
             sys.exit(asyncio.run(job))

@@ -45,8 +45,8 @@ class Flush:
         return sorted(self.entries.keys() | self.changes.keys())
 
 
-async def _everything_is_dirty(connection: Connection) -> None:
-    """Metrics and cache follow from the facts: all stock items are calculated again."""
+async def mark_everything(connection: Connection) -> None:
+    """Have the metrics of all stock items calculated, cached and published again."""
     await connection.execute(
         "INSERT INTO dirty_stock_item (sku, warehouse_id) SELECT sku, warehouse_id FROM stock_position"
     )
@@ -177,7 +177,7 @@ REBUILD = Rebuild(
         Built("clock"),
     ],
     handle=handle,
-    after_switch=_everything_is_dirty,
+    after_switch=mark_everything,
     scratch=["dirty_stock_item"],
 )
 """Positions and facts, built anew from the topic."""

@@ -1,4 +1,4 @@
-"""`python -m services.reorder api|consume|relay|rebuild|dead-letters`: one process, one job."""
+"""`python -m services.reorder JOB`: one process, one job."""
 
 import argparse
 import asyncio
@@ -69,6 +69,12 @@ async def _rebuild(settings: Settings) -> None:
         await evaluation.evaluate_all(pool)
 
 
+async def _republish(settings: Settings) -> None:
+    url = settings.database_url.get_secret_value()
+    async with await open_pool(url, size=1, application_name="reorder-republish") as pool:
+        print(f"{await evaluation.republish(pool)} events queued")
+
+
 def main() -> NoReturn:
     """Do what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m services.reorder", description=__doc__)
@@ -77,6 +83,7 @@ def main() -> NoReturn:
     commands.add_parser("consume", help="events to positions and recommendations")
     commands.add_parser("relay", help="send the outbox to Kafka")
     commands.add_parser("rebuild", help="build the positions anew from the topics, beside the running workers")
+    commands.add_parser("republish", help="queue the events of open recommendations again, if the broker lost them")
     command_line.add_dead_letters(commands)
     arguments = parser.parse_args()
     settings = Settings()
@@ -93,6 +100,8 @@ def main() -> NoReturn:
             process.run(relay, settings=settings, name=name)
         case "dead-letters":
             sys.exit(asyncio.run(_dead_letters(settings, arguments)))
+        case "republish":
+            sys.exit(asyncio.run(_republish(settings)))
         case _:
             sys.exit(asyncio.run(_rebuild(settings)))
 

@@ -8,7 +8,6 @@ from services.reorder.recommendation import Change, Outcome, Recommendation
 
 SOURCE = "reorder"
 
-
 Announcement = ReorderTriggered | ReorderRecommendation
 
 
@@ -19,6 +18,11 @@ def announce(change: Change) -> Iterator[Announcement]:
     if change.outcome == Outcome.OPENED:
         yield _event(ReorderTriggered, "REORDER_TRIGGERED", change.recommendation)
     yield _event(ReorderRecommendation, "REORDER_RECOMMENDATION", change.recommendation)
+
+
+def announce_again(told: Recommendation) -> Announcement:
+    """The latest event about an open recommendation, the very same one, for when the broker has lost it."""
+    return _event(ReorderRecommendation, "REORDER_RECOMMENDATION", told)
 
 
 def _event(kind: type[Announcement], event_type: str, told: Recommendation) -> Announcement:

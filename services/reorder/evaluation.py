@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from libs.chassis.database import Connection, Pool, acquired
 from libs.events import outbox
-from services.reorder.announcement import announce
+from services.reorder.announcement import announce, announce_again
 from services.reorder.inventory_position import InventoryPosition
 from services.reorder.queries import catalogue, policies, positions, recommendations
 from services.reorder.recommendation import Change, Outcome, Recommendation, StockItem, follow
@@ -42,6 +42,18 @@ async def evaluate_all(pool: Pool) -> tuple[int, Counter[Outcome]]:
                 return evaluated, outcomes
             outcomes += await evaluate(connection, await positions.lock_positions(connection, items))
         evaluated, last = evaluated + len(items), items[-1]
+
+
+async def republish(pool: Pool) -> int:
+    """Queue the latest event of every open recommendation again; how many. Consumers drop what they have applied."""
+    queued, last = 0, BEFORE_ALL
+    while True:
+        async with acquired(pool) as connection, connection.transaction():
+            told = await recommendations.open_recommendations_after(connection, last, CHUNK)
+            if not told:
+                return queued
+            await outbox.enqueue(connection, map(announce_again, told))
+        queued, last = queued + len(told), told[-1].item
 
 
 async def _without_arriving(connection: Connection, held: Sequence[InventoryPosition]) -> list[InventoryPosition]:

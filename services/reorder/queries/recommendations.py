@@ -31,6 +31,21 @@ async def live_recommendations(connection: Connection, items: Collection[StockIt
     return {told.item: told for told in map(_recommendation, rows)}
 
 
+async def open_recommendations_after(connection: Connection, after: StockItem, limit: int) -> list[Recommendation]:
+    """The next `limit` open recommendations in the order of their stock items."""
+    rows = await connection.fetch(
+        """
+        SELECT * FROM recommendation
+         WHERE status = 'open' AND closed_at IS NULL AND (sku, warehouse_id) > ($1, $2)
+         ORDER BY sku, warehouse_id LIMIT $3
+        """,
+        after.sku,
+        after.warehouse_id,
+        limit,
+    )
+    return [_recommendation(row) for row in rows]
+
+
 async def save_recommendations(connection: Connection, recommendations: Sequence[Recommendation]) -> None:
     """Insert new recommendations and write back changed ones."""
     if not recommendations:
