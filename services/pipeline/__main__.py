@@ -26,9 +26,11 @@ async def _dead_letters(settings: Settings, arguments: argparse.Namespace) -> in
 
 async def _republish(settings: Settings) -> None:
     url = settings.database_url.get_secret_value()
-    async with await open_pool(url, size=1, application_name="pipeline-republish") as pool:
-        async with acquired(pool) as connection:
-            await stream.mark_everything(connection)
+    async with (
+        await open_pool(url, size=1, application_name="pipeline-republish") as pool,
+        acquired(pool) as connection,
+    ):
+        await stream.mark_everything(connection)
 
 
 def main() -> NoReturn:
