@@ -102,6 +102,9 @@ class Supervised:
         try:
             await self._until_ready(self._process)
         except BaseException:
+            code = self._process.returncode
+            if code is not None:
+                self.exit_codes.append(code)
             await self._end()
             raise
 

@@ -1,5 +1,6 @@
 """Names and contents of the Kafka topics, and how they are created."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, get_args
@@ -15,6 +16,7 @@ from libs.events.reorder import ReorderEvent
 from libs.events.settings import KafkaSettings
 
 DEAD_LETTER_SUFFIX: Final = ".dlq"
+DESCRIBE_TRIES: Final = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,10 +76,21 @@ async def ensure_topics(settings: KafkaSettings) -> list[str]:
                 created.append(name)
             elif error is not TopicAlreadyExistsError:
                 raise error(name)
-        for description in await admin.describe_topics(names):
+        for description in await _described(admin, names):
             partitions = len(description["partitions"])
             if partitions != settings.partitions:
                 raise TopicMismatch(f"{description['topic']} has {partitions} partitions, {settings.partitions} asked")
         return created
     finally:
         await admin.close()
+
+
+async def _described(admin: AIOKafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:
+    """The topics with their partitions; another broker of a cluster hears of a new topic a little later."""
+    tries = 0
+    while True:
+        descriptions: list[dict[str, Any]] = await admin.describe_topics(names)
+        tries += 1
+        if all(description["partitions"] for description in descriptions) or tries == DESCRIBE_TRIES:
+            return descriptions
+        await asyncio.sleep(0.1)

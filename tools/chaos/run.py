@@ -110,7 +110,7 @@ class _Run:
             random.Random(self._seed + 1),
             self._scale,
             self._stack.broker_names,
-            may_kill_broker=self._broker == "apache",
+            broker_is_durable=self._broker == "apache",
         )
         env = self._stack.env
         async with connected(
