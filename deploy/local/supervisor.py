@@ -50,7 +50,7 @@ class Program:
     user: str = ""
     """The account to run as; empty for the supervisor's own."""
     stop_signal: signal.Signals = signal.SIGTERM
-    start_seconds: float = 60.0
+    start_seconds: float = 180.0
     stop_seconds: float = 25.0
     """After this long a program that was asked to stop is killed."""
 
