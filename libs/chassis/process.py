@@ -7,12 +7,11 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 import uvicorn
 import uvloop
-from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,6 +20,9 @@ from starlette.routing import Route
 
 from libs.chassis import logging
 from libs.chassis.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 GRACE_SECONDS = 20
 CANCEL_SECONDS = 5
@@ -45,7 +47,7 @@ def run(main: Main, *, settings: ServiceSettings, name: str, health: Health | No
     sys.exit(uvloop.run(_supervise(main, settings, health or _always_healthy)))
 
 
-def serve(app: FastAPI, settings: ServiceSettings, name: str) -> NoReturn:
+def serve(app: "FastAPI", settings: ServiceSettings, name: str) -> NoReturn:
     """Serve an API until a signal stops it; requests in flight get 20 seconds. Exit code 1 if it could not start."""
     logging.configure(settings.log_format, settings.log_level, process=name)
     for stop_signal in (signal.SIGTERM, signal.SIGINT):

@@ -71,8 +71,8 @@ async def _reader(settings: KafkaSettings, *topics: str) -> AsyncIterator[AIOKaf
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=settings.max_message_bytes,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         yield consumer
     finally:
         with suppress(TimeoutError):

@@ -5,9 +5,12 @@ import getpass
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from libs.events.dead_letter_retry import NotPending, Status, UnknownDeadLetter
-from libs.operations.dead_letters import DeadLetter, DeadLetterStore
+
+if TYPE_CHECKING:
+    from libs.operations.dead_letters import DeadLetter, DeadLetterStore
 
 
 def add_dead_letters(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -29,7 +32,7 @@ def add_dead_letters(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     actions.choices["discard"].add_argument("--note", required=True)
 
 
-async def dead_letters(store: DeadLetterStore, arguments: argparse.Namespace) -> int:
+async def dead_letters(store: "DeadLetterStore", arguments: argparse.Namespace) -> int:
     """Do what the command line says; the exit code: 0, or 1 when a retry failed, 2 when there is no such letter."""
     by = getpass.getuser()
     try:
@@ -63,13 +66,13 @@ def _print(lines: Iterable[str]) -> None:
         sys.stdout.write(f"{line}\n")
 
 
-def _row(letter: DeadLetter) -> str:
+def _row(letter: "DeadLetter") -> str:
     place = f"{letter.topic}[{letter.partition}]@{letter.offset}"
     return (
         f"{letter.id}\t{letter.status}\t{letter.group}\t{place}\t{letter.error_class}: {letter.error.splitlines()[0]}"
     )
 
 
-def _record(letter: DeadLetter) -> list[str]:
+def _record(letter: "DeadLetter") -> list[str]:
     headers = [f"header {name}: {value.decode(errors='replace')}" for name, value in letter.headers]
     return [_row(letter), letter.error, *headers, (letter.value or b"").decode(errors="replace")]

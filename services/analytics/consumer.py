@@ -1,5 +1,7 @@
 """Consumer `analytics-history`: events of all topics become documents."""
 
+import asyncio
+import socket
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
@@ -7,6 +9,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from libs.events import dead_letter
+from libs.events.consumer import Runner
 from libs.events.decoding import Poison
 from libs.events.failpoints import failpoint
 from libs.events.offsets import latest_event_time
@@ -15,7 +18,8 @@ from libs.events.settings import KafkaSettings
 from libs.events.sink import Claim, Fenced, PartitionBatch
 from libs.events.topics import ANALYTICS_EVENTS, INVENTORY_EVENTS, REORDER_EVENTS
 from services.analytics import documents, history
-from services.analytics.documents import DocumentStore, checkpoint_id
+from services.analytics.documents import DocumentStore, checkpoint_id, open_documents
+from services.analytics.settings import Settings
 
 GROUP = "analytics-history"
 TOPICS = (INVENTORY_EVENTS, REORDER_EVENTS, ANALYTICS_EVENTS)
@@ -104,3 +108,29 @@ def _letter(topic: str, poison: Poison) -> history.Document:
         "createdAt": now,
         "updatedAt": now,
     }
+
+
+class Consumer:
+    """The `consume` process: events to documents."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._runner: Runner | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop` is set."""
+        settings = self._settings
+        async with open_documents(settings.mongo_url.get_secret_value(), "analytics-consume") as store:
+            await store.create_indexes()
+            self._runner = Runner(
+                HistorySink(store, settings.kafka, owner=socket.gethostname()),
+                topics=TOPICS,
+                kafka=settings.kafka,
+                flush_max_records=settings.flush_max_records,
+                flush_max_age_seconds=settings.flush_max_age_seconds,
+            )
+            await self._runner.run(stop)
+
+    def health(self) -> str | None:
+        """Why the process should be restarted, None while it works."""
+        return self._runner.health() if self._runner else None

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from libs.chassis import app as chassis
-from libs.chassis.database import open_pool, readiness
+from libs.chassis.database import Pool, open_pool, readiness
 from libs.chassis.problems import RefusalMap
 from libs.operations import consumers, dead_letters, outbox
 from libs.operations.postgres_dead_letters import PostgresDeadLetters
@@ -29,6 +29,11 @@ REFUSALS: RefusalMap = {
 }
 
 
+def dead_letter_store(pool: Pool) -> PostgresDeadLetters:
+    """The dead letters of the consumer, and how it applies one that is retried."""
+    return PostgresDeadLetters(pool, {GROUP: handle})
+
+
 def create_app(settings: Settings) -> FastAPI:
     """The application, connected to nothing until it starts."""
 
@@ -38,7 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with await open_pool(
             url, size=settings.database_pool_size, application_name="reorder-api"
         ) as app.state.pool:
-            app.state.dead_letters = PostgresDeadLetters(app.state.pool, {GROUP: handle})
+            app.state.dead_letters = dead_letter_store(app.state.pool)
             yield
 
     return chassis.create_app(

@@ -1,13 +1,17 @@
 """Consumer `reorder-position`: events about stock items become positions, and positions become recommendations."""
 
+import asyncio
+import socket
 from collections import defaultdict
 from collections.abc import Sequence
 
 import asyncpg
 
-from libs.chassis.database import Connection
+from libs.chassis.database import Connection, open_pool
 from libs.events.analytics import LowStockAlert, VelocityCalculated
+from libs.events.consumer import Runner
 from libs.events.inventory import InventoryUpdate, StockLevelChange
+from libs.events.offsets import PostgresSink
 from libs.events.sink import PartitionBatch
 from libs.events.topics import ANALYTICS_EVENTS, INVENTORY_EVENTS
 from libs.operations.rebuild import Built, Rebuild
@@ -15,6 +19,7 @@ from services.reorder import evaluation, inventory_position
 from services.reorder.inventory_position import PositionEvent
 from services.reorder.queries import positions
 from services.reorder.recommendation import StockItem
+from services.reorder.settings import Settings
 
 GROUP = "reorder-position"
 TOPICS = (INVENTORY_EVENTS, ANALYTICS_EVENTS)
@@ -34,6 +39,8 @@ async def handle(connection: asyncpg.Connection, batches: Sequence[PartitionBatc
 async def _nothing_more(_connection: Connection) -> None:
     """Recommendations are evaluated after the switch, in pieces, by whoever asked for the rebuild."""
 
+
+FLUSH_TIMEOUT_MS = 60_000
 
 REBUILD = Rebuild(
     group=GROUP,
@@ -57,3 +64,36 @@ def _by_item(batches: Sequence[PartitionBatch]) -> dict[StockItem, list[Position
                 case InventoryUpdate() | StockLevelChange() | VelocityCalculated() | LowStockAlert() as event:
                     events[StockItem(event.sku, event.warehouse_id)].append(event)
     return events
+
+
+class Consumer:
+    """The `consume` process: events to positions and recommendations."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._runner: Runner | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop` is set."""
+        settings = self._settings
+        url = settings.database_url.get_secret_value()
+        pool = await open_pool(
+            url,
+            size=2,
+            application_name="reorder-consume",
+            statement_timeout_ms=FLUSH_TIMEOUT_MS,
+            lock_timeout_ms=5_000,
+        )
+        async with pool:
+            self._runner = Runner(
+                PostgresSink(pool, GROUP, handle, owner=socket.gethostname()),
+                topics=TOPICS,
+                kafka=settings.kafka,
+                flush_max_records=settings.flush_max_records,
+                flush_max_age_seconds=settings.flush_max_age_seconds,
+            )
+            await self._runner.run(stop)
+
+    def health(self) -> str | None:
+        """Why the process should be restarted, None while it works."""
+        return self._runner.health() if self._runner else None
