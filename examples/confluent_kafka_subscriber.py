@@ -10,13 +10,14 @@ which is enough because events of a stock item keep their order.
 import json
 import signal
 import sys
+from typing import Any
 
 from confluent_kafka import Consumer
 
 TOPIC = "inventory-events"
 
 
-def is_new(event: dict, last_sequence: dict[tuple[str, str], int]) -> bool:
+def is_new(event: dict[str, Any], last_sequence: dict[tuple[str, str], int]) -> bool:
     """Whether a ledger event is seen for the first time."""
     item = (event["warehouseId"], event["sku"])
     if event["sequence"] <= last_sequence.get(item, 0):
@@ -44,7 +45,7 @@ def main(bootstrap_servers: str, topic: str = TOPIC) -> None:
         message = consumer.poll(0.2)
         if message is None or message.error():
             continue
-        event = json.loads(message.value())
+        event = json.loads(message.value() or b"{}")
         if event.get("transactionType") == "SALE" and event.get("sequence") and is_new(event, last_sequence):
             print(
                 f"{event['timestamp']} {-event['quantityChange']} x {event['sku']} in {event['warehouseId']}",
