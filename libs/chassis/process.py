@@ -28,6 +28,8 @@ GRACE_SECONDS = 20
 CANCEL_SECONDS = 5
 # Objects that outlive the start are never garbage; with CPython's 700 a request pays for walking them (p99 45 ms).
 GC_GENERATION_0 = 50_000
+# A worker holds a whole batch of events, none of them garbage: walking them at 50,000 costs a seventh of its time.
+GC_GENERATION_0_WORKER = 500_000
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 """The work of a process: returns soon after the event is set."""
@@ -79,7 +81,7 @@ def serve(app: "FastAPI", settings: ServiceSettings, name: str) -> NoReturn:
 class _ApiServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        _freeze_garbage_collector()
+        _freeze_garbage_collector(GC_GENERATION_0)
 
 
 class _OpsServer(uvicorn.Server):
@@ -99,7 +101,7 @@ async def _supervise(main: Main, settings: ServiceSettings, health: Health) -> i
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(ops_server.serve([listener]))
             log.info("started", ops_port=listener.getsockname()[1])
-            _freeze_garbage_collector()
+            _freeze_garbage_collector(GC_GENERATION_0_WORKER)
             try:
                 await _run_until_stopped(main, stop)
             finally:
@@ -158,7 +160,7 @@ def _always_healthy() -> str | None:
     return None
 
 
-def _freeze_garbage_collector() -> None:
+def _freeze_garbage_collector(generation_0: int) -> None:
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GC_GENERATION_0, 20, 20)
+    gc.set_threshold(generation_0, 20, 20)

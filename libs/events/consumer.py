@@ -89,6 +89,8 @@ class _Lease:
     taken_offset: int
     received: list[Received] = field(default_factory=list)
     poison: list[Poison] = field(default_factory=list)
+    waiting_bytes: int = 0
+    """Size of the values that were polled and not handed to the sink yet."""
     last: ConsumerRecord | None = None
     dead_in_a_row: int = 0
 
@@ -98,12 +100,16 @@ class _Lease:
         return self.next_offset - self.taken_offset
 
     def add(self, group: str, records: Sequence[ConsumerRecord]) -> None:
-        """Decode records and keep them until the next write."""
+        """Decode records and keep them until the next write. Those before the claimed offset are not ours to read."""
+        records = [record for record in records if record.offset >= self.next_offset]
+        if not records:
+            return
         decoded = decoding.decode(self.topic, records)
         self.received += decoded.received
         self.poison += decoded.poison
         self.last = records[-1]
         self.next_offset = self.last.offset + 1
+        self.waiting_bytes += sum([len(record.value or b"") for record in records])
         SKIPPED.labels(group, self.topic.name).inc(decoded.skipped)
 
     def take(self, partition: TopicPartition) -> PartitionBatch:
@@ -117,7 +123,7 @@ class _Lease:
             next_offset=self.next_offset,
             anchor=lag.event_id(self.last) if self.last else None,
         )
-        self.received, self.poison = [], []
+        self.received, self.poison, self.waiting_bytes = [], [], 0
         self.taken_offset = self.next_offset
         return batch
 
@@ -132,15 +138,21 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         topics: Sequence[Topic],
         kafka: KafkaSettings,
         flush_max_records: int = 20_000,
+        flush_max_bytes: int = 64 * 2**20,
         flush_max_age_seconds: float = 0.2,
         kafka_group: str | None = None,
     ) -> None:
-        """`kafka_group` is the group's name for the broker, where it is not the sink's."""
+        """A write begins as soon as one of the three limits is reached, `flush_max_bytes` counting values.
+
+        While it is under way, as much again is read ahead. `kafka_group` is the group's name for the broker, where it
+        is not the sink's.
+        """
         self._sink = sink
         self._kafka = kafka
         self._kafka_group = kafka.topic(kafka_group or sink.group)
         self._topics = {kafka.topic(topic.name): topic for topic in topics}
         self._flush_max_records = flush_max_records
+        self._flush_max_bytes = flush_max_bytes
         self._flush_max_age_seconds = flush_max_age_seconds
         self._consumer: AIOKafkaConsumer = None
         self._leases: dict[TopicPartition, _Lease] = {}
@@ -148,6 +160,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._claiming: asyncio.Task[None] | None = None
         self._writing: asyncio.Task[None] | None = None
         self._waiting_since: float | None = None
+        self._writing_since: float | None = None
         self._to_commit: dict[TopicPartition, int] = {}
         self._lost: set[TopicPartition] = set()
         self._lost_at = 0.0
@@ -178,6 +191,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._consume(stop)
                 failpoint("consumer.draining")
                 await self._write_rest(DRAIN_SECONDS)
+                _raise_failure(self._writing)
                 await self._commit_to_kafka()
         finally:
             await _cancel(self._claiming, self._writing)
@@ -189,7 +203,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         now = time.monotonic()
         if now - self._polled_at > STALLED_SECONDS:
             return f"has not polled for {now - self._polled_at:.0f} s"
-        if self._waiting_since and now - max(self._progressed_at, self._waiting_since) > STALLED_SECONDS:
+        began_at = self._writing_since or self._waiting_since
+        if began_at and now - max(self._progressed_at, began_at) > STALLED_SECONDS:
             return f"has written nothing for {now - self._progressed_at:.0f} s"
         return None
 
@@ -226,7 +241,9 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._commit_to_kafka()
 
     async def _poll(self) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """Records of claimed partitions; nothing when a rebalance overtook the call."""
+        """Records of claimed partitions; nothing when a rebalance overtook the call, or while a whole write waits."""
+        if self._is_full() and self._writing:
+            await asyncio.wait({self._writing}, timeout=0.2)
         readable = self._readable() or (_NO_PARTITION,)
         try:
             return await self._consumer.getmany(  # type: ignore[no-any-return]
@@ -238,14 +255,21 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _readable(self) -> Sequence[TopicPartition]:
         """The claimed partitions, none while enough is waiting to be written."""
-        return () if self._waiting() >= 2 * self._flush_max_records else tuple(self._leases)
+        return () if self._is_full() else tuple(self._leases)
 
     def _waiting(self) -> int:
         return sum(lease.waiting for lease in self._leases.values())
 
+    def _is_full(self) -> bool:
+        """Whether enough waits for a whole write."""
+        waiting_bytes = sum(lease.waiting_bytes for lease in self._leases.values())
+        return self._waiting() >= self._flush_max_records or waiting_bytes >= self._flush_max_bytes
+
     def _poll_timeout_ms(self) -> int:
         if self._waiting_since is None:
             return 200
+        if self._is_full():
+            return 0
         due_in = self._waiting_since + self._flush_max_age_seconds - time.monotonic()
         return max(5, min(200, int(due_in * 1000)))
 
@@ -261,7 +285,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._waiting_since is None:
             return
         waited = time.monotonic() - self._waiting_since
-        if waited >= self._flush_max_age_seconds or self._waiting() >= self._flush_max_records:
+        if waited >= self._flush_max_age_seconds or self._is_full():
             self._writing = asyncio.create_task(self._write_waiting())
 
     async def _retry_dead_letters(self) -> None:
@@ -283,8 +307,9 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.wait({self._writing}, timeout=max(0.0, deadline - time.monotonic()))
 
     async def _write_waiting(self) -> None:
-        self._waiting_since = None
+        self._writing_since, self._waiting_since = time.monotonic(), None
         await self._write([lease.take(partition) for partition, lease in self._leases.items() if lease.waiting])
+        self._writing_since = None
 
     async def _write(self, batches: Sequence[PartitionBatch]) -> None:
         """Write until every record counts, is a dead letter, or belongs to somebody else."""

@@ -22,32 +22,39 @@ async def bury(connection: asyncpg.Connection, group: str, batches: Sequence[Par
     dead = [(batch, poison) for batch in batches for poison in batch.poison]
     if not dead:
         return
-    await connection.executemany(
+    rows = await connection.fetch(
         """
         INSERT INTO dead_letter (group_name, topic, partition, record_offset, key, value, headers, event_type, event_id,
                                  error_class, error, record_timestamp)
-        VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9, $10, $11, $12)
+        SELECT $1, topic, partition, record_offset, key, value, headers::jsonb, event_type, event_id,
+               error_class, error, record_timestamp
+          FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[], $7::text[], $8::text[],
+                      $9::text[], $10::text[], $11::text[], $12::timestamptz[])
+               AS dead(topic, partition, record_offset, key, value, headers, event_type, event_id,
+                       error_class, error, record_timestamp)
         ON CONFLICT (group_name, topic, partition, record_offset) DO NOTHING
+        RETURNING topic, partition, record_offset
         """,
-        [
-            (
-                group,
-                batch.topic,
-                batch.partition,
-                poison.offset,
-                poison.record.key,
-                poison.record.value,
-                json.dumps(_headers(poison.record)),
-                header(poison.record, "ce_type"),
-                header(poison.record, "ce_id"),
-                poison.error_class,
-                printable(poison.error),
-                datetime.fromtimestamp(poison.record.timestamp / 1000, UTC),
-            )
-            for batch, poison in dead
-        ],
+        group,
+        [batch.topic for batch, _ in dead],
+        [batch.partition for batch, _ in dead],
+        [poison.offset for _, poison in dead],
+        [poison.record.key for _, poison in dead],
+        [poison.record.value for _, poison in dead],
+        [json.dumps(_headers(poison.record)) for _, poison in dead],
+        [header(poison.record, "ce_type") for _, poison in dead],
+        [header(poison.record, "ce_id") for _, poison in dead],
+        [poison.error_class for _, poison in dead],
+        [printable(poison.error) for _, poison in dead],
+        [datetime.fromtimestamp(poison.record.timestamp / 1000, UTC) for _, poison in dead],
     )
-    await enqueue_messages(connection, [mirror(group, batch.topic, poison) for batch, poison in dead])
+    new = {(row["topic"], row["partition"], row["record_offset"]) for row in rows}
+    mirrors = [
+        mirror(group, batch.topic, poison)
+        for batch, poison in dead
+        if (batch.topic, batch.partition, poison.offset) in new
+    ]
+    await enqueue_messages(connection, mirrors)
 
 
 def mirror(group: str, topic: str, poison: Poison) -> Message:

@@ -3,6 +3,7 @@
 import json
 from base64 import b64decode
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -96,9 +97,10 @@ async def retry_due(pool: asyncpg.Pool, group: str, handle: Handler, *, most: in
     )
     resolved = 0
     for row in due:
-        async with pool.acquire() as acquired, acquired.transaction():
-            outcome = await retry(cast(asyncpg.Connection, acquired), handle, row["id"], by="automatic retry")
-        resolved += outcome.status is Status.RESOLVED
+        with suppress(NotPending):  # Another replica, or a person, was faster.
+            async with pool.acquire() as acquired, acquired.transaction():
+                outcome = await retry(cast(asyncpg.Connection, acquired), handle, row["id"], by="automatic retry")
+            resolved += outcome.status is Status.RESOLVED
     return resolved
 
 

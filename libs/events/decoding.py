@@ -1,8 +1,12 @@
 """Kafka records to events: one validation call for a whole batch, record by record only when that fails."""
 
 import json
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from operator import attrgetter
+from typing import NamedTuple
 
 from aiokafka import ConsumerRecord
 from pydantic import TypeAdapter, ValidationError
@@ -12,10 +16,10 @@ from libs.events.inventory import ExternalInventoryUpdate
 from libs.events.topics import INVENTORY_EVENTS, Topic
 
 _EXTERNAL = TypeAdapter(ExternalInventoryUpdate)
+_offset = attrgetter("offset")
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """One decoded record."""
 
     offset: int
@@ -48,15 +52,23 @@ class NotAnEvent(ValueError):
 
 
 def decode(topic: Topic, records: Sequence[ConsumerRecord]) -> Decoded:
-    """Decode records of one topic, in order."""
+    """Decode records of one topic, in order.
+
+    Each value is put behind a mark that nobody can know beforehand. Values that are not one whole JSON value each,
+    so that together they would read as something else, make fewer pairs than there are records.
+    """
+    mark = secrets.token_hex(8)
+    before = f'["{mark}",'.encode()
     try:
-        events = topic.batch.validate_json(b"[" + b",".join(record.value for record in records) + b"]")
+        joined = (b"]," + before).join(record.value for record in records)
+        pairs = topic.batch.validate_json(b"[" + before + joined + b"]]")
     except (ValidationError, TypeError):
         return _decode_singly(topic, records)
-    if len(events) != len(records):
+    marks, events = zip(*pairs, strict=True)
+    if len(events) != len(records) or set(marks) != {mark}:
         return _decode_singly(topic, records)
-    received = [Received(record.offset, event, record) for record, event in zip(records, events, strict=True)]
-    return Decoded(received, [], 0)
+    _share_field_names(events)
+    return Decoded(list(map(Received._make, zip(map(_offset, records), events, records, strict=True))), [], 0)
 
 
 def _decode_singly(topic: Topic, records: Sequence[ConsumerRecord]) -> Decoded:
@@ -72,7 +84,19 @@ def _decode_singly(topic: Topic, records: Sequence[ConsumerRecord]) -> Decoded:
             skipped += 1
         else:
             decoded.received.append(Received(record.offset, event, record))
+    _share_field_names(item.event for item in decoded.received)
     return Decoded(decoded.received, decoded.poison, skipped)
+
+
+def _share_field_names(events: Iterable[BaseEvent]) -> None:
+    """Give events of one class one set of field names: each has its own otherwise, two thirds of its memory."""
+    for event in events:
+        object.__setattr__(event, "__pydantic_fields_set__", _field_names(type(event)))
+
+
+@cache
+def _field_names(model: type[BaseEvent]) -> set[str]:
+    return set(model.model_fields)
 
 
 def poison(record: ConsumerRecord, error: BaseException) -> Poison:
@@ -92,4 +116,4 @@ def _decode_one(topic: Topic, value: bytes | None) -> BaseEvent | None:
         return None
     if topic is INVENTORY_EVENTS and fields["eventType"] == "INVENTORY_UPDATE" and fields.get("sequence") is None:
         return _EXTERNAL.validate_json(value or b"")
-    return topic.batch.validate_json(b"[" + (value or b"") + b"]")[0]
+    return topic.single.validate_json(value or b"")

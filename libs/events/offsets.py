@@ -97,7 +97,7 @@ async def _advance(connection: asyncpg.Connection, group: str, batches: Sequence
 
 def latest_event_time(batch: PartitionBatch) -> datetime | None:
     """The latest event time of a batch, None when it holds poison only."""
-    return max((item.event.timestamp for item in batch.received), default=None)
+    return max([item.event.timestamp for item in batch.received], default=None)
 
 
 async def positions(connection: asyncpg.Connection, group: str) -> list[asyncpg.Record]:

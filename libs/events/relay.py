@@ -39,7 +39,9 @@ ROWS_PER_SHARD = 500
 SHORTEST_POLL_SECONDS = 0.005
 LONGEST_POLL_SECONDS = 0.2
 SHARE_SECONDS = 1.0
-"""How often shards are shared out anew, and the depth is measured."""
+"""How often shards are shared out anew."""
+MEASURE_SECONDS = 10.0
+"""How often the depth is measured, which counts all rows."""
 
 _partitioner = DefaultPartitioner()
 
@@ -55,18 +57,17 @@ class Relay:
         self._database_url = database_url
         self._kafka = kafka
         self._name = name
+        self._failures = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop` is set."""
-        failures = 0
         while not stop.is_set():
             try:
                 await self._session(stop)
-                failures = 0
             except (KafkaError, *TRANSIENT) as error:
                 RESTARTS.inc()
-                failures = min(failures + 1, 6)
-                delay = 0.1 * 2**failures * random.uniform(0.5, 1.0)
+                self._failures = min(self._failures + 1, 6)
+                delay = 0.1 * 2**self._failures * random.uniform(0.5, 1.0)
                 log.warning("relay.restarted", relay=self._name, error=repr(error), retry_in_seconds=round(delay, 2))
                 await _sleep(stop, delay)
 
@@ -89,16 +90,19 @@ class Relay:
     async def _pump(self, connection: asyncpg.Connection, sender: AIOKafkaProducer, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         shards: list[int] = []
-        share_at = 0.0
+        share_at = measure_at = 0.0
         pause = SHORTEST_POLL_SECONDS
         while not stop.is_set():
             if loop.time() >= share_at:
                 shards = await _fair_share(connection, shards)
-                await _measure(connection)
                 share_at = loop.time() + SHARE_SECONDS
+            if loop.time() >= measure_at:
+                await _measure(connection)
+                measure_at = loop.time() + MEASURE_SECONDS
             rows = await _waiting(connection, shards)
             if rows:
                 await self._send(sender, rows)
+                self._failures = 0
                 await connection.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", [row["id"] for row in rows])
                 pause = SHORTEST_POLL_SECONDS
             else:

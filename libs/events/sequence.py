@@ -1,8 +1,6 @@
 """Which ledger entries of a stock item have been seen: exact in any order, at the cost of one row per stock item."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 Range = tuple[int, int]
 """Half-open: (2, 5) is 2, 3, 4."""
@@ -29,7 +27,7 @@ class Admission:
     """Gaps that opened and are still open."""
 
 
-def admit(seen: Seen, offered: Sequence[int]) -> Admission:
+def admit(seen: Seen, offered: list[int]) -> Admission:
     """Accept each number once: repeats are refused, gaps are remembered, late arrivals fill them."""
     if offered and offered[0] == seen.last + 1 and _consecutive(offered):
         return Admission(Seen(offered[-1], seen.missing), [True] * len(offered), 0, ())
@@ -51,8 +49,8 @@ def admit(seen: Seen, offered: Sequence[int]) -> Admission:
     return Admission(Seen(last, tuple(missing)), accepted, late, gaps)
 
 
-def _consecutive(numbers: Sequence[int]) -> bool:
-    return all(after == before + 1 for before, after in pairwise(numbers))
+def _consecutive(numbers: list[int]) -> bool:
+    return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 def _fill(missing: list[Range], number: int) -> bool:

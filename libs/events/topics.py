@@ -27,8 +27,10 @@ class Topic:
     events: tuple[type[Event], ...]
     event_types: Mapping[str, type[Event]]
     """Event type -> its model; some models serve several types."""
-    batch: TypeAdapter[list[Event]]
-    """Validates a JSON array of events in one call."""
+    batch: TypeAdapter[list[tuple[str, Event]]]
+    """Validates a JSON array of pairs in one call: a mark, and the event."""
+    single: TypeAdapter[Event]
+    """Validates one event."""
 
     @property
     def dead_letters(self) -> str:
@@ -41,7 +43,7 @@ def _topic(name: str, union: Any) -> Topic:
     event_types = {
         event_type: event for event in events for event_type in get_args(event.model_fields["event_type"].annotation)
     }
-    return Topic(name, events, event_types, TypeAdapter(list[union]))
+    return Topic(name, events, event_types, TypeAdapter(list[tuple[str, union]]), TypeAdapter(union))
 
 
 INVENTORY_EVENTS: Final = _topic("inventory-events", InventoryEvent)

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Sequence
 from typing import cast
 
@@ -116,3 +117,14 @@ async def test_letters_are_tried_again_by_themselves_when_their_time_has_come(po
 
     statuses = [(await _letter(pool, number))["status"] for number in (due, early, hopeless)]
     assert statuses == ["resolved", "pending", "pending"]
+
+
+async def test_two_replicas_that_retry_at_once_apply_a_letter_once(pool: asyncpg.Pool) -> None:
+    await pool.execute("DELETE FROM dead_letter")
+    before = await _applied(pool)
+    await _bury(pool, GOOD, minutes_ago=2)
+
+    resolved = await asyncio.gather(*(dead_letter_retry.retry_due(pool, "group", _apply) for _ in range(3)))
+
+    assert sorted(resolved) == [0, 0, 1]
+    assert await _applied(pool) == before + 1

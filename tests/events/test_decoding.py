@@ -51,3 +51,27 @@ def test_a_ledger_event_that_lost_its_transaction_is_poison_not_external() -> No
     decoded = decode(INVENTORY_EVENTS, records(json.dumps(message).encode()))
 
     assert "transactionId" in decoded.poison[0].error
+
+
+def test_fragments_that_together_read_as_events_swallow_no_neighbour() -> None:
+    first = GOOD + b"," + GOOD + b',{"zzz":[1'
+
+    decoded = decode(INVENTORY_EVENTS, records(first, GOOD, b"2]}"))
+
+    assert [item.offset for item in decoded.received] == [1]
+    assert [item.offset for item in decoded.poison] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"timestamp": "9999-12-31T23:59:59-14:00"},
+        {"timestamp": "0001-01-01T00:00:00+14:00"},
+        {"notes": "a\0b"},
+        {"referenceId": "a\0b"},
+    ],
+)
+def test_what_no_store_can_keep_is_refused_by_every_group_alike(facts: dict[str, str]) -> None:
+    decoded = decode(INVENTORY_EVENTS, records(json.dumps(an_eight_field_message(**facts)).encode()))
+
+    assert (len(decoded.received), len(decoded.poison)) == (0, 1)

@@ -36,7 +36,7 @@ async def _published(kafka: KafkaSettings) -> list[InventoryUpdate]:
         events = []
         while polled := await consumer.getmany(timeout_ms=500):
             for records in polled.values():
-                events += [INVENTORY_EVENTS.batch.validate_json(b"[" + record.value + b"]")[0] for record in records]
+                events += [INVENTORY_EVENTS.single.validate_json(record.value) for record in records]
         return [event for event in events if isinstance(event, InventoryUpdate)]
     finally:
         await consumer.stop()

@@ -86,9 +86,8 @@ def test_a_message_of_every_released_version_is_still_read(file: Path) -> None:
     decoded = decode(topic, records(message))
 
     assert decoded.poison == []
-    assert decoded.received[0].event.model_dump_json(exclude_unset=True) == json.dumps(
-        json.loads(message), separators=(",", ":"), ensure_ascii=False
-    )
+    read = json.loads(decoded.received[0].event.model_dump_json())
+    assert read | json.loads(message) == read
 
 
 def test_every_event_type_has_a_golden_message() -> None:

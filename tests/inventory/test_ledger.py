@@ -102,7 +102,7 @@ async def test_each_change_yields_its_events_in_the_same_transaction(
     assert (change["stockStatus"], change["cause"], change["revision"]) == ("OUT_OF_STOCK", "transaction", 2)
     assert (document["quantityChange"], document["lineCount"], document["sku"]) == (-5, 1, None)
     assert events[0]["unitPrice"] == "2.500000"
-    assert INVENTORY_EVENTS.batch.validate_json(json.dumps(events))
+    assert [INVENTORY_EVENTS.single.validate_json(json.dumps(event)) for event in events]
 
 
 async def test_thresholds_are_edited_under_an_etag_and_published(inventory: Inventory, connection: Connection) -> None:
