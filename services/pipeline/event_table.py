@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
+from hashlib import sha256
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from urllib.parse import quote
 from uuid import UUID
 
 import pyarrow as pa
@@ -18,15 +21,21 @@ from libs.events.envelope import BaseEvent
 from libs.events.inventory import ExternalInventoryUpdate
 
 NO_WAREHOUSE = "_none"
-"""Stands for the warehouse of events about no single one, because a folder needs a name."""
+"""Where events about no single warehouse lie, because a folder needs a name."""
 
-PARTITION_COLUMNS = ("date", "warehouseId")
+PARTITION_COLUMNS = ("date", "warehousePartition")
+
+# File systems take names of 255 bytes, and the column's name stands before the value.
+_LONGEST_FOLDER_NAME = 200
+_HASHED = "~"
+_RESERVED = (NO_WAREHOUSE, "__HIVE_DEFAULT_PARTITION__")
 
 _PLACE: list[tuple[str, pa.DataType]] = [
     ("topic", pa.string()),
     ("partition", pa.int32()),
     ("offset", pa.int64()),
     ("date", pa.date32()),
+    ("warehousePartition", pa.string()),
 ]
 _SCALARS: dict[type, pa.DataType] = {
     str: pa.string(),
@@ -94,10 +103,24 @@ class EventTable:
                 values = [None if value is None else column.convert(value) for value in values]
             arrays[column.name] = pa.array(values, column.type)
         arrays["date"] = pc.cast(arrays["timestamp"], pa.date32())
-        arrays["warehouseId"] = pa.array([row.event.warehouse_id or NO_WAREHOUSE for row in rows], pa.string())
+        arrays["warehousePartition"] = pa.array([warehouse_partition(row.event.warehouse_id) for row in rows])
         return pa.RecordBatch.from_arrays(
             [arrays.get(field.name, pa.nulls(len(rows), field.type)) for field in self.schema], schema=self.schema
         )
+
+
+@lru_cache(maxsize=10_000)
+def warehouse_partition(warehouse_id: str | None) -> str:
+    """The partition of a warehouse's events: its id, or `~` and a hash where the id is no fit name for a folder.
+
+    A warehouse has one partition, and no other warehouse shares it.
+    """
+    if warehouse_id is None:
+        return NO_WAREHOUSE
+    too_long = len(quote(warehouse_id, safe="")) > _LONGEST_FOLDER_NAME
+    if too_long or warehouse_id in _RESERVED or warehouse_id.startswith((_HASHED, ".")):
+        return _HASHED + sha256(warehouse_id.encode()).hexdigest()[:32]
+    return warehouse_id
 
 
 def models_of(events: Iterable[type[BaseEvent]]) -> list[type[BaseEvent]]:

@@ -1,5 +1,7 @@
-"""The lake: one Delta table per topic, partitioned by date and warehouse. The only file that knows deltalake."""
+"""The lake: one Delta table per topic, partitioned by date and by warehouse. The only file that knows deltalake."""
 
+import errno
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,12 @@ from services.pipeline.event_table import PARTITION_COLUMNS, EventTable, models_
 # A commit log of more than this many entries is condensed into a checkpoint, so that opening stays cheap.
 _CONFIGURATION = {"delta.checkpointInterval": "50"}
 ROWS_AT_A_TIME = 1_000_000
+# Almost all failures of deltalake are of one class: their text alone tells what cannot be stored from a storage that is
+# away.
+_UNSTORABLE = re.compile(
+    r"Arrow error|Cast error|Unsupported CAST|Schema error"
+    rf"|os error ({errno.EINVAL}|{errno.ENAMETOOLONG}|{errno.EILSEQ})\b"
+)
 _ZSTD = WriterProperties(compression="ZSTD", compression_level=3)
 
 
@@ -50,8 +58,12 @@ class Dataset:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the storage failed, or another writer was faster, so that the same append may work later."""
-    return isinstance(error, OSError | DeltaError) and not isinstance(error, SchemaMismatchError)
+    """Whether the storage failed, or another writer was faster, so that the same append may work later.
+
+    Records that the table cannot hold, or the storage has no name for, will not be written however often it is tried.
+    """
+    storage_failed = isinstance(error, OSError | DeltaError) and not isinstance(error, SchemaMismatchError | ValueError)
+    return storage_failed and _UNSTORABLE.search(str(error)) is None
 
 
 class LakeTable:

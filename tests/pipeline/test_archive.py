@@ -9,9 +9,11 @@ from typing import Any
 from uuid import uuid4
 
 import duckdb
+import pyarrow as pa
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError
 
 from libs.chassis.database import Connection, Pool
 from libs.events.analytics import DataQualityAlert, Severity
@@ -21,8 +23,8 @@ from libs.events.inventory import TransactionLine, TransactionPosted, Transactio
 from libs.events.sink import Fenced
 from libs.events.topics import ANALYTICS_EVENTS, INVENTORY_EVENTS, TOPICS
 from services.pipeline.archive import GROUP, LakeSink
-from services.pipeline.event_table import EventTable, models_of
-from services.pipeline.lake import LakeTable
+from services.pipeline.event_table import EventTable, models_of, warehouse_partition
+from services.pipeline.lake import LakeTable, is_transient
 from tests.factories import NOON, an_inventory_update
 from tests.pipeline.batches import TOPIC, a_batch
 from tests.pipeline.test_stream import an_external_update
@@ -186,7 +188,7 @@ async def test_any_tool_reads_rows_that_say_what_the_events_say(sink: LakeSink, 
 
     assert (first["warehouseId"], first["unitPrice"], first["sequence"]) == ("United Kingdom", Decimal("1.250001"), 1)
     assert second["warehouseId"] == "x/y:z%20"
-    assert (third["warehouseId"], third["transactionId"]) == ("_none", str(document.transaction_id))
+    assert (third["warehouseId"], third["transactionId"]) == (None, str(document.transaction_id))
     assert third["lines"][0]["quantityChange"] == -3
     assert (fourth["sequence"], fourth["eventType"]) == (None, "INVENTORY_UPDATE")
     assert {str(row["date"]) for row in (first, second, third, fourth)} == {NOON.date().isoformat()}
@@ -221,5 +223,53 @@ async def test_objects_without_a_model_are_kept_as_json(sink: LakeSink, lake: st
 
     await sink.write([a_batch([alert], topic=partition.topic, epoch=epoch)])
 
-    rows = DeltaTable(f"{lake}/{partition.topic}").to_pyarrow_table(columns=["figures", "warehouseId"]).to_pylist()
-    assert rows == [{"figures": '{"limit":0}', "warehouseId": "_none"}]
+    rows = (
+        DeltaTable(f"{lake}/{partition.topic}").to_pyarrow_table(columns=["figures", "warehousePartition"]).to_pylist()
+    )
+    assert rows == [{"figures": '{"limit":0}', "warehousePartition": "_none"}]
+
+
+AWKWARD = [
+    "\N{GRINNING FACE}" * 64,
+    "_none",
+    "__HIVE_DEFAULT_PARTITION__",
+    "a/b",
+    "..",
+    "~0",
+    "%" * 64,
+    "\N{MICRO SIGN}" * 64,
+]
+
+
+async def test_every_legal_warehouse_is_stored_under_its_own_id(sink: LakeSink, lake: str) -> None:
+    entries = [an_inventory_update(warehouse_id=warehouse_id) for warehouse_id in AWKWARD]
+
+    await sink.write([a_batch(entries, epoch=await claimed_epoch(sink))])
+
+    assert read(lake, "warehouseId") == sorted(AWKWARD)
+    files = duckdb.sql(f"SELECT \"warehouseId\" FROM read_parquet('{lake}/{TOPIC}/**/*.parquet')").fetchall()
+    assert sorted(warehouse_id for (warehouse_id,) in files) == sorted(AWKWARD)
+
+
+def test_no_two_warehouses_share_a_partition() -> None:
+    partitions = [warehouse_partition(warehouse_id) for warehouse_id in [None, "W", *AWKWARD]]
+
+    assert partitions[:2] == ["_none", "W"]
+    assert len(set(partitions)) == len(partitions)
+    assert all(warehouse_partition(partition) != partition for partition in partitions if partition[0] == "~")
+
+
+def test_what_cannot_be_stored_is_not_tried_for_ever(tmp_path: Path) -> None:
+    table = str(tmp_path / "table")
+    write_deltalake(table, pa.table({"name": ["a"], "number": [1]}), partition_by=["name"])
+
+    with pytest.raises(DeltaError) as too_long:
+        write_deltalake(table, pa.table({"name": ["n" * 300], "number": [1]}), mode="append")
+    with pytest.raises(DeltaError) as not_a_number:
+        write_deltalake(table, pa.table({"name": ["a"], "number": ["text"]}), mode="append")
+
+    assert not is_transient(too_long.value)
+    assert not is_transient(not_a_number.value)
+    assert not is_transient(pa.ArrowInvalid("no such time"))
+    assert is_transient(OSError("Generic S3 error: Connection refused (os error 111)"))
+    assert is_transient(DeltaError("Generic LocalFileSystem error: No space left on device (os error 28)"))
