@@ -1,7 +1,8 @@
-"""Refusals that come before validation: undocumented query parameters, other media types, unstorable text."""
+"""What comes before validation: decoded path parameters, and refusals of what no operation documents or can store."""
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 from weakref import WeakKeyDictionary
 
 from fastapi import params
@@ -15,12 +16,16 @@ _known_parameters: WeakKeyDictionary[Callable[..., Any], frozenset[str]] = WeakK
 
 
 async def check_request(request: Request) -> None:
-    """Raise a `Problem` unless the operation documents this media type and these query parameters."""
+    """Raise a `Problem` unless the operation documents this media type and these query parameters.
+
+    Leaves the path parameters decoded: routes match the path as it was sent.
+    """
     route: APIRoute = request.scope["route"]
+    request.scope["path_params"] = {name: unquote(value) for name, value in request.path_params.items()}
     _check_media_type(request, route)
     _check_query(request, route)
     for name, value in (*request.path_params.items(), *request.query_params.multi_items()):
-        if isinstance(value, str) and "\x00" in value:
+        if "\x00" in value:
             error = {"parameter": name, "detail": "Text must not contain NUL characters"}
             raise Problem(422, "validation-failed", f"{name}: text must not contain NUL characters", [error])
 

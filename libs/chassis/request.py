@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from urllib.parse import quote, unquote
 
 import structlog
 from starlette.requests import Request
@@ -41,6 +42,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        scope["path"] = _encoded_path(scope)
         if self._root_path and scope["path"].startswith(f"{self._root_path}/"):
             # Routing takes it off the path, and FastAPI names it in the API document.
             scope["root_path"] = self._root_path
@@ -114,6 +116,17 @@ class _Exchange:
         log.info(
             "http_request", method=method, path=self.scope["path"], status=status, milliseconds=round(seconds * 1000, 2)
         )
+
+
+def _encoded_path(scope: Scope) -> str:
+    """The path with its percent-encoding, in one spelling: `%2F` is a slash inside a segment and separates nothing.
+
+    Routes match this path; `check_request` decodes the parameters that they find in it.
+    """
+    raw_path = scope["raw_path"].decode("ascii")
+    if "%" not in raw_path:
+        return raw_path
+    return "/".join(quote(unquote(segment), safe="") for segment in raw_path.split("/"))
 
 
 def _valid_or_new(request_id: str) -> str:
