@@ -98,9 +98,10 @@ class Supervised:
                 self._process.send_signal(signal.SIGKILL)
 
     async def _launch(self) -> None:
+        log_begins_at = self.program.log.stat().st_size if self.program.log.exists() else 0
         self._process = await _spawn(self.program)
         try:
-            await self._until_ready(self._process)
+            await self._until_ready(self._process, log_begins_at)
         except BaseException:
             code = self._process.returncode
             if code is not None:
@@ -108,7 +109,7 @@ class Supervised:
             await self._end()
             raise
 
-    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
+    async def _until_ready(self, process: asyncio.subprocess.Process, log_begins_at: int) -> None:
         refusal: Exception = NotReady()
         deadline = time.monotonic() + self.program.start_seconds
         while process.returncode is None and time.monotonic() < deadline:
@@ -119,7 +120,7 @@ class Supervised:
                 refusal = error
                 await asyncio.sleep(_PROBE_SECONDS)
         outcome = "is not ready" if process.returncode is None else f"ended with code {process.returncode}"
-        raise StartFailed(f"{self.program.name} {outcome}: {refusal!r}\n{_tail(self.program.log)}")
+        raise StartFailed(f"{self.program.name} {outcome}: {refusal!r}\n{_tail(self.program.log, log_begins_at)}")
 
     async def _keep_running(self) -> None:
         failures = 0
@@ -143,7 +144,7 @@ class Supervised:
                 await self._on_restart(self.program.name)
                 self.is_ready = True
                 return
-            except StartFailed as error:
+            except (StartFailed, OSError) as error:
                 logger.warning("%s", error)
                 failures += 1
 
@@ -262,5 +263,7 @@ def _kill_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-def _tail(log: Path, lines: int = 20) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+def _tail(log: Path, begins_at: int, lines: int = 20) -> str:
+    """The last lines of a log, as far as they were written after `begins_at`."""
+    written = log.read_bytes()[begins_at:].decode(errors="replace")
+    return "\n".join(written.splitlines()[-lines:])
