@@ -31,7 +31,8 @@ _LAPTOP: Final = {
     "KAFKA_ON_TOPIC_RECREATED": "restart",
     "ARCHIVE_FLUSH_SECONDS": "5",
 }
-"""The lake is seldom far behind. A dead worker is noticed soon; a broker that lost its tail, as this one does when killed, is read from the start."""
+"""The lake is seldom far behind, and a dead worker is noticed soon. A broker that lost its tail, as this one does when
+killed, is read from the start."""
 _STOP_SECONDS: Final = 60.0
 
 Ports = Literal["default", "auto"]
