@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from libs.events import decoding
 from libs.events.inventory import ExternalInventoryUpdate, InventoryUpdate
 from libs.events.settings import KafkaSettings
+from libs.events.sink import RecordId
 from libs.events.topics import INVENTORY_EVENTS
 from services.pipeline.reconciliation import Holding, Tallies, Unreadable
 
@@ -18,14 +19,11 @@ RECORDS_PER_POLL = 5_000
 SILENCE_SECONDS = 30.0
 STOP_SECONDS = 10.0
 
-Place = tuple[str, int, int]
-"""topic, partition, offset."""
-
 
 class _Reading:
     """What was found so far. Repeats lie in one partition, except those of third parties, who may use any key."""
 
-    def __init__(self, dead: Collection[Place]) -> None:
+    def __init__(self, dead: Collection[RecordId]) -> None:
         self.tallies = Tallies()
         self.external: set[tuple[object, UUID]] = set()
         self._dead = dead
@@ -46,12 +44,12 @@ class _Reading:
                     self.tallies[day].count(str(event.transaction_id), event.line_no, event.quantity_change)
             elif isinstance(event, ExternalInventoryUpdate):
                 record = received.record
-                if (record.topic, record.partition, record.offset) not in self._dead:
+                if RecordId(record.topic, record.partition, record.offset) not in self._dead:
                     self.external.add((event.timestamp.astimezone(UTC).date(), event.event_id))
 
 
-async def read(kafka: KafkaSettings, dead: Collection[Place]) -> Holding | Unreadable:
-    """All ledger entries and third parties' updates of `inventory-events`, without those kept as dead letters."""
+async def read(kafka: KafkaSettings, dead: Collection[RecordId]) -> Holding | Unreadable:
+    """All ledger entries and third parties' updates of `inventory-events`, but for third parties' at dead places."""
     topic = kafka.topic(INVENTORY_EVENTS.name)
     consumer = AIOKafkaConsumer(
         **kafka.connection(),

@@ -2,22 +2,25 @@
 
 import errno
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
 
+from libs.events.sink import RecordId
 from libs.events.topics import TOPICS, Topic
 from services.pipeline.event_table import PARTITION_COLUMNS, EventTable, models_of
 
 # A commit log of more than this many entries is condensed into a checkpoint, so that opening stays cheap.
 _CONFIGURATION = {"delta.checkpointInterval": "50"}
 ROWS_AT_A_TIME = 1_000_000
+_FIRST_OF_1970 = date(1970, 1, 1).toordinal()
 # Almost all failures of deltalake are of one class: their text alone tells what cannot be stored from a storage that is
 # away.
 _UNSTORABLE = re.compile(
@@ -109,24 +112,29 @@ class LakeTable:
             self._check(table, advances)
             raise
 
-    def events(self, event_type: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    def events(
+        self, event_type: str, columns: Sequence[str], marked: Collection[RecordId] = ()
+    ) -> Iterator[pa.Table]:
         """Events of a type, some dates at a time, without the repeats that a producer made.
 
-        Repeats of an event carry the same timestamp, so they lie in the same date.
+        Repeats of an event carry the same timestamp, so they lie in the same date. A last column, `isMarked`, tells
+        whether an event stands at none but the marked places.
         """
         if not DeltaTable.is_deltatable(self.url):
             return
         table = DeltaTable(self.url)
         selected = ", ".join(f'first_value("{column}") AS "{column}"' for column in columns)
+        is_marked = " OR ".join(_at_places(marked)) or "false"
         for first, last in _date_ranges(_files(table)):
             yield pa.table(
                 QueryBuilder()
                 .register("events", table)
                 .execute(
                     f"""
-                    SELECT {selected} FROM events
-                     WHERE "eventType" = '{event_type}' AND "date" BETWEEN DATE '{first}' AND DATE '{last}'
-                     GROUP BY "eventId"
+                    SELECT {selected}, bool_and({is_marked}) AS "isMarked" FROM events
+                     WHERE "eventType" = '{event_type}'
+                       AND "date" BETWEEN arrow_cast({first}, 'Date32') AND arrow_cast({last}, 'Date32')
+                     GROUP BY "date", "eventId"
                     """
                 )
             )
@@ -137,7 +145,7 @@ class LakeTable:
             return None
         table = DeltaTable(self.url)
         files = _files(table)
-        dates = files["partition.date"] if files.num_rows else pa.array([], pa.date32())
+        days = days_since_1970(files["partition.date"]) if files.num_rows else []
         return Dataset(
             name=self.topic.name,
             url=self.url,
@@ -145,8 +153,8 @@ class LakeTable:
             files=files.num_rows,
             rows=pc.sum(files["num_records"]).as_py() or 0,
             size_bytes=pc.sum(files["size_bytes"]).as_py() or 0,
-            first_date=pc.min(dates).as_py(),
-            last_date=pc.max(dates).as_py(),
+            first_date=nearest_date(min(days)) if days else None,
+            last_date=nearest_date(max(days)) if days else None,
         )
 
     def _open(self) -> DeltaTable:
@@ -176,12 +184,35 @@ def _files(table: DeltaTable) -> pa.Table:
     return pa.table(table.get_add_actions(flatten=True))
 
 
-def _date_ranges(files: pa.Table) -> list[tuple[date, date]]:
-    """First and last dates that together hold at most ROWS_AT_A_TIME rows, unless one date alone holds more."""
-    rows_per_date: Counter[date] = Counter()
-    for file in files.select(["partition.date", "num_records"]).to_pylist():
-        rows_per_date[file["partition.date"]] += file["num_records"]
-    ranges: list[tuple[date, date]] = []
+def days_since_1970(dates: pa.ChunkedArray[Any]) -> list[int]:
+    """Dates as numbers, because a table may hold dates of years that Python has no date for."""
+    days: list[int] = dates.cast(pa.int32()).to_pylist()
+    return days
+
+
+def nearest_date(days: int) -> date:
+    """The date so many days after the first of 1970, or the nearest that Python has."""
+    return date.fromordinal(min(max(_FIRST_OF_1970 + days, date.min.toordinal()), date.max.toordinal()))
+
+
+def _at_places(places: Collection[RecordId]) -> list[str]:
+    """Conditions, of which one is true where a row stands at one of these places."""
+    offsets: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for place in places:
+        offsets[place.topic, place.partition].append(place.offset)
+    return [
+        f"""("topic" = '{topic}' AND "partition" = {partition} AND "offset" IN ({", ".join(map(str, numbers))}))"""
+        for (topic, partition), numbers in offsets.items()
+    ]
+
+
+def _date_ranges(files: pa.Table) -> list[tuple[int, int]]:
+    """First and last days that together hold at most ROWS_AT_A_TIME rows, unless one day alone holds more."""
+    rows_per_date: Counter[int] = Counter()
+    if files.num_rows:
+        for day, rows in zip(days_since_1970(files["partition.date"]), files["num_records"].to_pylist(), strict=True):
+            rows_per_date[day] += rows
+    ranges: list[tuple[int, int]] = []
     rows = 0
     for day in sorted(rows_per_date):
         rows += rows_per_date[day]

@@ -11,6 +11,7 @@ from libs.chassis.database import Connection
 from libs.events.inventory import ExternalInventoryUpdate
 from libs.events.postgres import as_multirange, as_ranges
 from libs.events.sequence import Seen
+from libs.events.sink import RecordId
 from services.pipeline.movement import SECONDS_PER_HOUR, Bucket, Totals
 from services.pipeline.stock_position import Applied, StockPosition
 
@@ -106,7 +107,8 @@ async def record_gaps(connection: Connection, applied: Sequence[Applied]) -> Non
 async def add_facts(connection: Connection, totals: Mapping[Bucket, Totals]) -> None:
     """Add hourly totals to the hourly and the daily facts, and mark their stock items and hours dirty.
 
-    They are sent once, by COPY, into a temporary table that lives as long as the connection.
+    They are sent once, by COPY, into a temporary table that lives as long as the connection; values as text, because
+    the client writes a numeric digit by digit.
     """
     await connection.execute(_STAGING)
     await connection.copy_records_to_table("hourly_total", schema_name="pg_temp", records=_records(totals))
@@ -125,7 +127,7 @@ def _records(totals: Mapping[Bucket, Totals]) -> list[tuple[object, ...]]:
             total.entries,
             total.units_in,
             total.units_out,
-            total.value,
+            str(total.value),
             total.last_event_at,
         )
         for (sku, warehouse_id, hour, transaction_type), total in totals.items()
@@ -135,14 +137,15 @@ def _records(totals: Mapping[Bucket, Totals]) -> list[tuple[object, ...]]:
 _STAGING = """
     CREATE TEMPORARY TABLE IF NOT EXISTS hourly_total (
         sku text COLLATE "C", warehouse_id text COLLATE "C", bucket_start timestamptz,
-        transaction_type text COLLATE "C", entries bigint, units_in bigint, units_out bigint, value numeric,
+        transaction_type text COLLATE "C", entries bigint, units_in bigint, units_out bigint, value text,
         last_event_at timestamptz
     ) ON COMMIT DELETE ROWS
 """
 _ADD_HOURLY = """
     INSERT INTO hourly_movement AS fact
            (sku, warehouse_id, bucket_start, transaction_type, entries, units_in, units_out, value, last_event_at)
-    SELECT sku, warehouse_id, bucket_start, transaction_type, entries, units_in, units_out, value, last_event_at
+    SELECT sku, warehouse_id, bucket_start, transaction_type, entries, units_in, units_out, value::numeric,
+           last_event_at
       FROM pg_temp.hourly_total
      ORDER BY sku, warehouse_id, bucket_start, transaction_type
     ON CONFLICT (sku, warehouse_id, bucket_start, transaction_type)
@@ -154,7 +157,7 @@ _ADD_DAILY = """
     INSERT INTO daily_movement AS fact
            (sku, warehouse_id, date, transaction_type, entries, units_in, units_out, value, last_event_at)
     SELECT sku, warehouse_id, (bucket_start AT TIME ZONE 'UTC')::date, transaction_type, sum(entries), sum(units_in),
-           sum(units_out), sum(value), max(last_event_at)
+           sum(units_out), sum(value::numeric), max(last_event_at)
       FROM pg_temp.hourly_total
      GROUP BY 1, 2, 3, 4
      ORDER BY 1, 2, 3, 4
@@ -180,20 +183,34 @@ async def mark_dirty(connection: Connection, items: Collection[StockItem]) -> No
     )
 
 
-async def add_external(connection: Connection, events: Sequence[ExternalInventoryUpdate]) -> None:
-    """Store updates of third parties, each once per UTC date and eventId."""
-    ordered = sorted(events, key=lambda event: event.event_id)
+async def add_external(connection: Connection, group: str, events: Mapping[RecordId, ExternalInventoryUpdate]) -> None:
+    """Store updates of third parties, each once per UTC date and eventId, with where one stands that is no dead letter.
+
+    Only where all its records are dead letters of the group, now resolved, is it one of those.
+    """
+    first = {(event.timestamp.astimezone(UTC).date(), event.event_id): place for place, event in events.items()}
+    places = [first[key] for key in sorted(first)]
+    ordered = [events[place] for place in places]
     await connection.execute(
         """
-        INSERT INTO external_update
-               (event_date, event_id, sku, warehouse_id, quantity_change, occurred_at, reference_id, notes)
+        INSERT INTO external_update AS stored
+               (event_date, event_id, sku, warehouse_id, quantity_change, occurred_at, reference_id, notes,
+                topic, partition, record_offset)
         SELECT (occurred_at AT TIME ZONE 'UTC')::date, event_id, sku, warehouse_id, quantity_change, occurred_at,
-               reference_id, notes
-          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[], $6::text[], $7::text[])
-               AS event(event_id, sku, warehouse_id, quantity_change, occurred_at, reference_id, notes)
+               reference_id, notes, topic, partition, record_offset
+          FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[], $7::text[], $8::text[],
+                      $9::text[], $10::int[], $11::bigint[])
+               AS event(event_id, sku, warehouse_id, quantity_change, occurred_at, reference_id, notes,
+                        topic, partition, record_offset)
          ORDER BY 1, 2
-        ON CONFLICT DO NOTHING
+        ON CONFLICT (event_date, event_id)
+        DO UPDATE SET topic = excluded.topic, partition = excluded.partition, record_offset = excluded.record_offset
+         WHERE EXISTS (
+             SELECT FROM dead_letter AS letter
+              WHERE group_name = $1 AND letter.topic = stored.topic AND letter.partition = stored.partition
+                AND letter.record_offset = stored.record_offset)
         """,
+        group,
         [event.event_id for event in ordered],
         [event.sku for event in ordered],
         [event.warehouse_id for event in ordered],
@@ -201,6 +218,9 @@ async def add_external(connection: Connection, events: Sequence[ExternalInventor
         [event.timestamp for event in ordered],
         [event.reference_id for event in ordered],
         [event.notes for event in ordered],
+        [place.topic for place in places],
+        [place.partition for place in places],
+        [place.offset for place in places],
     )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Context, Decimal, localcontext
-from typing import NamedTuple
 
 from libs.events.inventory import InventoryUpdate
 from services.pipeline.velocity import DEMAND_TYPES
@@ -13,15 +12,11 @@ SECONDS_PER_HOUR = 3600
 
 # 64-bit quantities times money of 18 digits need 37 digits, and sums of them a few more.
 _EXACT = Context(prec=60)
+_NOTHING = Decimal()
 
 
-class Bucket(NamedTuple):
-    """What is summed together. `hour` counts whole UTC hours since 1970."""
-
-    sku: str
-    warehouse_id: str
-    hour: int
-    transaction_type: str
+Bucket = tuple[str, str, int, str]
+"""What is summed together: sku, warehouse_id, whole UTC hours since 1970, transaction type."""
 
 
 @dataclass(slots=True)
@@ -43,11 +38,10 @@ def hourly_totals(entries: Iterable[InventoryUpdate]) -> dict[Bucket, Totals]:
         for entry in entries:
             at = entry.timestamp
             transaction_type = entry.transaction_type._value_
-            hour = int(at.timestamp() // SECONDS_PER_HOUR)
-            bucket = Bucket(entry.sku, entry.warehouse_id, hour, transaction_type)
+            bucket = (entry.sku, entry.warehouse_id, int(at.timestamp() // SECONDS_PER_HOUR), transaction_type)
             total = totals.get(bucket)
             if total is None:
-                total = totals[bucket] = Totals(0, 0, 0, Decimal(), at)
+                total = totals[bucket] = Totals(0, 0, 0, _NOTHING, at)
             units = entry.quantity_change
             total.entries += 1
             if units > 0:

@@ -3,6 +3,7 @@
 import asyncpg
 
 from libs.chassis.database import Connection
+from libs.events.sink import RecordId
 from services.pipeline.reconciliation import FINGERPRINT_MODULUS, Holding, Tallies, Tally
 
 
@@ -11,7 +12,7 @@ async def ledger(connection: Connection) -> Holding:
     days = await connection.fetch(
         f"""
         SELECT warehouse_id, (occurred_at AT TIME ZONE 'UTC')::date AS date, count(*) AS entries,
-               sum(quantity_change)::bigint AS units,
+               sum(quantity_change) AS units,
                mod(mod(sum((1 + (('x' || left(transaction_id::text, 8))::bit(32)::bigint + line_no) % 1000003)::numeric
                            * (quantity_change::numeric + 1048576)),
                        {FINGERPRINT_MODULUS}) + {FINGERPRINT_MODULUS}, {FINGERPRINT_MODULUS}) AS fingerprint
@@ -20,13 +21,13 @@ async def ledger(connection: Connection) -> Holding:
     )
     items = await connection.fetch(
         """
-        SELECT sku, warehouse_id, sum(quantity_change)::bigint AS units
+        SELECT sku, warehouse_id, sum(quantity_change) AS units
           FROM inventory.ledger_entries_v1 GROUP BY 1, 2
         """
     )
     return Holding(
         tallies=Tallies(
-            ((day["warehouse_id"], day["date"]), Tally(day["entries"], day["units"], int(day["fingerprint"])))
+            ((day["warehouse_id"], day["date"]), Tally(day["entries"], int(day["units"]), int(day["fingerprint"])))
             for day in days
         ),
         on_hand=_on_hand(items),
@@ -47,19 +48,31 @@ async def stock_levels(connection: Connection) -> Holding:
     )
 
 
-async def facts(connection: Connection) -> Holding:
-    """The daily facts, and the updates of third parties."""
+async def facts(connection: Connection, group: str) -> Holding:
+    """The daily facts, and the updates of third parties that did not come by a dead letter of the group.
+
+    Those are left out of every store: an edited letter's event is in no other.
+    """
     days = await connection.fetch(
         """
-        SELECT warehouse_id, date, sum(entries)::bigint AS entries, sum(units_in - units_out)::bigint AS units
+        SELECT warehouse_id, date, sum(entries)::bigint AS entries, sum(units_in) - sum(units_out) AS units
           FROM daily_movement GROUP BY 1, 2
         """
     )
     return Holding(
         tallies=Tallies(
-            ((day["warehouse_id"], day["date"]), Tally(day["entries"], day["units"], None)) for day in days
+            ((day["warehouse_id"], day["date"]), Tally(day["entries"], int(day["units"]), None)) for day in days
         ),
-        external=await connection.fetchval("SELECT count(*) FROM external_update"),
+        external=await connection.fetchval(
+            """
+            SELECT count(*) FROM external_update AS stored
+             WHERE NOT EXISTS (
+                 SELECT FROM dead_letter AS letter
+                  WHERE group_name = $1 AND letter.topic = stored.topic AND letter.partition = stored.partition
+                    AND letter.record_offset = stored.record_offset)
+            """,
+            group,
+        ),
     )
 
 
@@ -68,12 +81,14 @@ async def hourly_facts(connection: Connection) -> Holding:
     days = await connection.fetch(
         """
         SELECT warehouse_id, (bucket_start AT TIME ZONE 'UTC')::date AS date, sum(entries)::bigint AS entries,
-               sum(units_in - units_out)::bigint AS units
+               sum(units_in) - sum(units_out) AS units
           FROM hourly_movement GROUP BY 1, 2
         """
     )
     return Holding(
-        tallies=Tallies(((day["warehouse_id"], day["date"]), Tally(day["entries"], day["units"], None)) for day in days)
+        tallies=Tallies(
+            ((day["warehouse_id"], day["date"]), Tally(day["entries"], int(day["units"]), None)) for day in days
+        )
     )
 
 
@@ -88,13 +103,13 @@ async def positions(connection: Connection) -> Holding:
     )
 
 
-async def dead_places(connection: Connection, group: str) -> set[tuple[str, int, int]]:
-    """Topic, partition and offset of records that the group keeps as dead letters."""
+async def dead_places(connection: Connection, group: str) -> set[RecordId]:
+    """Where the records stand that the group keeps as dead letters, or has kept before they were resolved."""
     rows = await connection.fetch(
         "SELECT topic, partition, record_offset FROM dead_letter WHERE group_name = $1", group
     )
-    return {(row["topic"], row["partition"], row["record_offset"]) for row in rows}
+    return {RecordId(row["topic"], row["partition"], row["record_offset"]) for row in rows}
 
 
 def _on_hand(rows: list[asyncpg.Record]) -> dict[tuple[str, str], int]:
-    return {(row["sku"], row["warehouse_id"]): row["units"] for row in rows}
+    return {(row["sku"], row["warehouse_id"]): int(row["units"]) for row in rows}

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date
+from datetime import date
+from operator import attrgetter
 from typing import Final
 
 from libs.events import sequence
@@ -10,6 +11,8 @@ from libs.events.inventory import InventoryUpdate, StockLevelChange
 from libs.events.sequence import Range, Seen
 
 NOTHING_SEEN: Final = Seen()
+_revision = attrgetter("revision")
+_timestamp = attrgetter("timestamp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +71,6 @@ def apply(position: StockPosition, entries: Sequence[InventoryUpdate], changes: 
     )
 
 
-def _revision(event: InventoryUpdate | StockLevelChange) -> int:
-    return event.revision
-
-
 def _thresholds(position: StockPosition, changes: Sequence[StockLevelChange]) -> tuple[int, int | None, int | None]:
     """Revision, reorder point and reorder quantity; only level changes carry them, so they have their own revision."""
     latest = max(changes, key=_revision, default=None)
@@ -83,5 +82,5 @@ def _thresholds(position: StockPosition, changes: Sequence[StockLevelChange]) ->
 def _last_movement_date(known: date | None, accepted: Sequence[InventoryUpdate]) -> date | None:
     if not accepted:
         return known
-    latest = max(entry.timestamp for entry in accepted).astimezone(UTC).date()
+    latest: date = max(map(_timestamp, accepted)).date()
     return latest if known is None else max(known, latest)

@@ -1,15 +1,17 @@
 """Reads every store for the reconciliation. A store that cannot be read says why; it is never taken for equal."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 
+import pyarrow.compute as pc
 import structlog
 
 from libs.chassis.database import Pool, acquired
+from libs.events.sink import RecordId
 from libs.events.topics import INVENTORY_EVENTS
 from services.pipeline import documents, kafka_log, reconciliation_queries, stream
 from services.pipeline.cache import Cache
-from services.pipeline.lake import LakeTable
+from services.pipeline.lake import LakeTable, days_since_1970, nearest_date
 from services.pipeline.reconciliation import Holding, Tallies, Unreadable
 from services.pipeline.settings import Settings
 
@@ -27,7 +29,7 @@ async def read_all(pool: Pool, cache: Cache, settings: Settings) -> dict[str, Re
         readings: dict[str, Reading] = {
             "ledger": await reconciliation_queries.ledger(connection),
             "stockLevels": await reconciliation_queries.stock_levels(connection),
-            "facts": await reconciliation_queries.facts(connection),
+            "facts": await reconciliation_queries.facts(connection, stream.GROUP),
             "hourlyFacts": await reconciliation_queries.hourly_facts(connection),
             "positions": await reconciliation_queries.positions(connection),
         }
@@ -35,7 +37,7 @@ async def read_all(pool: Pool, cache: Cache, settings: Settings) -> dict[str, Re
     others: dict[str, Awaitable[Reading]] = {
         "kafka": kafka_log.read(settings.kafka, dead),
         "mongo": documents.read(settings.mongo_url.get_secret_value()),
-        "lake": asyncio.to_thread(read_lake, settings.lake_url),
+        "lake": asyncio.to_thread(read_lake, settings.lake_url, dead),
         "redis": read_cache(cache),
     }
     for name, reading in others.items():
@@ -43,20 +45,20 @@ async def read_all(pool: Pool, cache: Cache, settings: Settings) -> dict[str, Re
     return readings
 
 
-def read_lake(lake_url: str) -> Holding:
-    """The lake's ledger entries and updates of third parties. Blocks."""
+def read_lake(lake_url: str, dead: Collection[RecordId]) -> Holding:
+    """The lake's ledger entries, and updates of third parties but for those at dead places only. Blocks."""
     table = LakeTable(lake_url, INVENTORY_EVENTS)
     tallies = Tallies()
     external = 0
-    columns = ("warehouseId", "date", "transactionId", "lineNo", "quantityChange")
-    for rows in table.events("INVENTORY_UPDATE", columns):
-        for warehouse_id, day, transaction_id, line_no, units in zip(
-            *(rows[column].to_pylist() for column in columns), strict=True
+    columns = ("warehouseId", "transactionId", "lineNo", "quantityChange")
+    for rows in table.events("INVENTORY_UPDATE", ("date", *columns), dead):
+        is_external = pc.is_null(rows["transactionId"])
+        external += pc.sum(pc.and_not(is_external, rows["isMarked"])).as_py() or 0
+        ledger = rows.filter(pc.invert(is_external))
+        for days, warehouse_id, transaction_id, line_no, units in zip(
+            days_since_1970(ledger["date"]), *(ledger[column].to_pylist() for column in columns), strict=True
         ):
-            if transaction_id is None:
-                external += 1
-            else:
-                tallies[warehouse_id, day].count(transaction_id, line_no, units)
+            tallies[warehouse_id, nearest_date(days)].count(transaction_id, line_no, units)
     return Holding(tallies=tallies, external=external)
 
 

@@ -38,7 +38,7 @@ class Flush:
 
     entries: dict[StockItem, list[InventoryUpdate]] = field(default_factory=lambda: defaultdict(list))
     changes: dict[StockItem, list[StockLevelChange]] = field(default_factory=lambda: defaultdict(list))
-    external: list[ExternalInventoryUpdate] = field(default_factory=list)
+    external: dict[RecordId, ExternalInventoryUpdate] = field(default_factory=dict)
 
     def items(self) -> list[StockItem]:
         """The stock items of ours, sorted."""
@@ -94,7 +94,7 @@ async def handle(connection: Connection, batches: Sequence[PartitionBatch]) -> N
     refuse_future(batches, datetime.now(UTC))
     flush = collect(batches)
     if flush.external:
-        await loads.add_external(connection, flush.external)
+        await loads.add_external(connection, GROUP, flush.external)
     if flush.entries or flush.changes:
         positions = await loads.lock_positions(connection, flush.items())
         applied = [
@@ -130,7 +130,8 @@ def collect(batches: Iterable[PartitionBatch]) -> Flush:
         elif isinstance(event, StockLevelChange):
             flush.changes[event.sku, event.warehouse_id].append(event)
         elif isinstance(event, ExternalInventoryUpdate):
-            flush.external.append(event)
+            record = received.record
+            flush.external[RecordId(record.topic, record.partition, record.offset)] = event
     return flush
 
 

@@ -1,0 +1,174 @@
+"""What one event costs the stream or the archive: CPU seconds and memory of the process as deployed.
+
+`python -m benchmarks.streaming_cpu` fills a topic, then runs `python -m services.pipeline stream` on it and reads the
+process's own CPU time, which a busy machine distorts less than the wall clock. Prints one JSON object.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import asyncpg
+import psutil
+from aiokafka.partitioner import DefaultPartitioner
+
+from deploy.local.servers import Servers
+from libs.events import outbox
+from libs.events.envelope import stock_item_event_id
+from libs.events.inventory import InventoryUpdate, TransactionType
+from libs.events.outbox import Message
+from libs.events.producer import producer
+from libs.events.settings import KafkaSettings
+from libs.events.topics import INVENTORY_EVENTS, ensure_topics
+from tests.stack import Database, migrate
+
+PARTITIONS = 12
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+WARM_UP_SHARE = 0.1
+"""Of the events: until then the process imports, claims and fills its caches."""
+
+
+def sales(events: int, items: int, seed: int = 1) -> Iterator[Message]:
+    """Priced sales of these stock items over three days, with sequences without gaps."""
+    choice = random.Random(seed)
+    sequences = [0] * items
+    for number in range(events):
+        item = choice.randrange(items)
+        sequences[item] += 1
+        sku, warehouse_id = f"SKU-{item // 5:06}", f"WAREHOUSE-{item % 5}"
+        at = BEGINNING + timedelta(seconds=number * 3 * 86_400 / events)
+        yield outbox.message(
+            InventoryUpdate(
+                event_id=stock_item_event_id("INVENTORY_UPDATE", warehouse_id, sku, sequences[item]),
+                sku=sku,
+                warehouse_id=warehouse_id,
+                quantity_change=-choice.randint(1, 9),
+                timestamp=at,
+                recorded_at=at,
+                source="api",
+                reference_id=f"ORDER-{number}",
+                sequence=sequences[item],
+                revision=sequences[item],
+                transaction_id=uuid4(),
+                transaction_type=TransactionType.SALE,
+                line_no=1,
+                quantity_on_hand=1_000_000,
+                quantity_reserved=0,
+                unit_price=Decimal("12.50"),
+                unit_cost=Decimal("7.25"),
+            )
+        )
+
+
+async def fill(kafka: KafkaSettings, events: int, items: int) -> None:
+    """Put the events on the topic as the relay would: whole batches, in order per key."""
+    await ensure_topics(kafka)
+    partitioner, partitions = DefaultPartitioner(), list(range(PARTITIONS))
+    topic = kafka.topic(INVENTORY_EVENTS.name)
+    sender = producer(kafka, "bench")
+    await sender.start()
+    try:
+        batches = {partition: sender.create_batch() for partition in partitions}
+        for message in sales(events, items):
+            key = message.key.encode()
+            partition = partitioner(key, partitions, partitions)
+            headers = [(name, value.encode()) for name, value in message.headers.items()]
+            while not batches[partition].append(key=key, value=message.value, timestamp=None, headers=headers):
+                await sender.send_batch(batches[partition], topic, partition=partition)
+                batches[partition] = sender.create_batch()
+        for partition, batch in batches.items():
+            await sender.send_batch(batch, topic, partition=partition)
+        await sender.flush()
+    finally:
+        await sender.stop()
+
+
+async def measure(process: str, events: int, items: int) -> dict[str, object]:
+    """CPU microseconds per event and peak memory of one process on a full topic."""
+    with TemporaryDirectory(prefix="stockflow-bench-") as name:
+        async with Servers(Path(name), durable=False) as servers:
+            database = Database(servers, "bench")
+            await servers.create_database(database.name)
+            await migrate(database.superuser_url)
+            kafka = KafkaSettings(bootstrap_servers=servers.kafka_bootstrap_servers, partitions=PARTITIONS)
+            await fill(kafka, events, items)
+            environment = {
+                **os.environ,
+                "DATABASE_URL": database.url("pipeline"),
+                "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+                "REDIS_URL": servers.redis_url(),
+                "MONGO_URL": servers.mongo_url,
+                "LAKE_URL": str(Path(name) / "lake"),
+                "AUTH_MODE": "off",
+                "LOG_LEVEL": "warning",
+            }
+            worker = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "services.pipeline", process, env=environment
+            )
+            try:
+                return await _watch(psutil.Process(worker.pid), database, process, events)
+            finally:
+                worker.terminate()
+                await worker.wait()
+
+
+async def _watch(worker: psutil.Process, database: Database, process: str, events: int) -> dict[str, object]:
+    connection = await asyncpg.connect(database.url("pipeline"))
+    warm: tuple[int, float] | None = None
+    try:
+        while (applied := await _applied(connection, process)) < events:
+            if warm is None and applied >= events * WARM_UP_SHARE:
+                warm = applied, _cpu_seconds(worker)
+            await asyncio.sleep(0.1)
+        cpu = _cpu_seconds(worker)
+    finally:
+        await connection.close()
+    if warm is None:
+        raise ValueError(f"{events} events were applied at once: too few to measure")
+    return {
+        "process": process,
+        "events": events,
+        "cpu_us_per_event": round((cpu - warm[1]) / (applied - warm[0]) * 1e6, 1),
+        "peak_memory_mb": round(_peak_memory_bytes(worker) / 2**20),
+    }
+
+
+async def _applied(connection: asyncpg.Connection, process: str) -> int:
+    applied: int = await connection.fetchval(
+        "SELECT coalesce(sum(next_offset), 0)::bigint FROM consumer_offset WHERE group_name = $1", f"pipeline-{process}"
+    )
+    return applied
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _peak_memory_bytes(process: psutil.Process) -> int:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    [peak] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(peak.split()[1]) * 1024
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming_cpu", description=__doc__)
+    parser.add_argument("process", nargs="?", choices=["stream", "archive"], default="stream")
+    parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--items", type=int, default=1_000, help="stock items")
+    arguments = parser.parse_args()
+    print(json.dumps(asyncio.run(measure(arguments.process, arguments.events, arguments.items))))
+
+
+if __name__ == "__main__":
+    main()
