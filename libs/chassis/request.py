@@ -3,7 +3,9 @@
 import os
 import re
 import time
+from asyncio import timeout
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import quote, unquote
 
 import structlog
@@ -14,6 +16,8 @@ from libs.chassis.metrics import REQUEST_SECONDS
 from libs.chassis.problems import Problem, problem_response
 
 MAX_BODY_BYTES = 1024 * 1024
+DRAIN_BYTES = 4 * 1024 * 1024
+DRAIN_SECONDS = 1.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _JSON = re.compile(rb"application/(json|[a-z0-9.-]+\+json)\s*(;.*)?", re.IGNORECASE)
 
@@ -57,7 +61,7 @@ class RequestMiddleware:
     async def _answer(self, exchange: "_Exchange") -> None:
         scope = exchange.scope
         try:
-            exchange.refuse_announced_size()
+            await exchange.refuse_announced_size()
             await self.app(scope, exchange.receive, exchange.send)
         except Problem as problem:
             await problem_response(Request(scope), problem)(scope, exchange.receive, exchange.send)
@@ -81,14 +85,16 @@ class _Exchange:
         self._started_at = time.perf_counter()
         headers = dict(scope["headers"])
         self._announced_bytes = int(headers.get(b"content-length", b"0"))
+        self._waits_to_send = headers.get(b"expect", b"").lower() == b"100-continue"
         # An application may take longer bodies on some paths: those that it streams to a file.
         self._most_bytes = getattr(scope["app"].state, "body_limits", {}).get(scope["path"], MAX_BODY_BYTES)
         self.request_id = _valid_or_new(headers.get(b"x-request-id", b"").decode("latin-1"))
         scope["request_id"] = self.request_id
         _leave_json_to_the_models(scope, headers)
 
-    def refuse_announced_size(self) -> None:
+    async def refuse_announced_size(self) -> None:
         if self._announced_bytes > self._most_bytes:
+            await self._drain()
             raise _too_large(self._most_bytes)
 
     async def receive(self) -> Message:
@@ -96,8 +102,24 @@ class _Exchange:
         if message["type"] == "http.request":
             self._received_bytes += len(message.get("body", b""))
             if self._received_bytes > self._most_bytes:
+                await self._drain()
                 raise _too_large(self._most_bytes)
         return message
+
+    async def _drain(self) -> None:
+        """Take in more of a body that is refused, within bounds: a caller who is cut off while sending sees no answer.
+
+        One who waits for `100 Continue` sends nothing before the answer.
+        """
+        if self._waits_to_send:
+            return
+        drained_bytes, more_body = 0, True
+        with suppress(TimeoutError):
+            async with timeout(DRAIN_SECONDS):
+                while more_body and drained_bytes < DRAIN_BYTES:
+                    message = await self._receive()
+                    drained_bytes += len(message.get("body", b""))
+                    more_body = message.get("more_body", False)
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -123,7 +145,7 @@ def _encoded_path(scope: Scope) -> str:
 
     Routes match this path; `check_request` decodes the parameters that they find in it.
     """
-    raw_path = scope["raw_path"].decode("ascii")
+    raw_path: str = scope["raw_path"].decode("ascii")
     if "%" not in raw_path:
         return raw_path
     return "/".join(quote(unquote(segment), safe="") for segment in raw_path.split("/"))

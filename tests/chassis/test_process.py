@@ -178,6 +178,34 @@ async def test_a_large_announced_body_is_413(api: Started) -> None:
     problem(response, 413, "content-too-large")
 
 
+async def test_a_caller_who_sends_all_of_a_large_body_first_reads_the_413(api: Started) -> None:
+    for _ in range(40):
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(b"POST /api/v1/documents HTTP/1.1\r\nHost: x\r\nContent-Length: 2097152\r\n\r\n")
+        writer.write(b"x" * 2**20)
+        await asyncio.sleep(0.005)
+        writer.write(b"x" * 2**20)
+        await writer.drain()
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413")
+        writer.close()
+
+
+async def test_a_caller_who_waits_for_leave_to_send_a_large_body_gets_413_instead(api: Started) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(
+        b"POST /api/v1/documents HTTP/1.1\r\nHost: x\r\nContent-Length: 2097152\r\nExpect: 100-continue\r\n\r\n"
+    )
+    assert (await asyncio.wait_for(reader.readline(), timeout=5)).startswith(b"HTTP/1.1 413")
+    writer.close()
+
+
+async def test_a_caller_who_stops_sending_a_large_body_is_answered(api: Started) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(b"POST /api/v1/documents HTTP/1.1\r\nHost: x\r\nContent-Length: 2097152\r\n\r\n")
+    assert (await asyncio.wait_for(reader.readline(), timeout=5)).startswith(b"HTTP/1.1 413")
+    writer.close()
+
+
 @pytest.mark.parametrize("path", ["documents", "uploads"])
 async def test_a_large_body_of_unannounced_length_is_413(api: Started, path: str) -> None:
     async def chunks() -> AsyncIterator[bytes]:
