@@ -61,7 +61,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        dependencies=[Depends(check_request)],
+        dependencies=[Depends(auth.authorize), Depends(check_request)],
         generate_unique_id_function=_operation_id,
         # Traces only: metrics are ours (libs.chassis.metrics), and each further signal costs time on every request.
         telemetry={"auto_configure": False, "metrics": False, "logs": False},

@@ -10,15 +10,18 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from weakref import WeakKeyDictionary
 
 import structlog
 from fastapi import Security
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
@@ -138,15 +141,35 @@ def authenticator(settings: ServiceSettings) -> Authenticator:
 _BEARER = HTTPBearer(scheme_name="bearer", description="API key `sfk_<id>_<secret>`.", auto_error=False)
 
 
+_needed_scopes: WeakKeyDictionary[Callable[..., Any], frozenset[str]] = WeakKeyDictionary()
+
+
 @lru_cache
 def require(scope: str) -> Callable[..., Awaitable[Principal]]:
-    """A dependency that gives the `Principal` who calls: 401 without a valid key, 403 if the key lacks the scope."""
+    """A dependency that makes an operation need this scope, and gives the `Principal` who calls."""
 
     async def principal_with_scope(
-        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER, scopes=[scope])]
+        request: Request,
+        _credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER, scopes=[scope])],
     ) -> Principal:
-        authenticate: Authenticator = request.app.state.authenticate
-        principal = authenticate(credentials.credentials if credentials else None)
+        principal: Principal = request.state.principal
+        return principal
+
+    return principal_with_scope
+
+
+async def authorize(request: Request) -> None:
+    """Raise a `Problem` 401 without a valid key, 403 if the key lacks a scope that the operation needs.
+
+    The first dependency of every operation, so that nothing is read, checked or opened for strangers.
+    """
+    needed = _scopes_of(request.scope["route"])
+    if not needed:
+        return
+    credentials = await _BEARER(request)
+    authenticate: Authenticator = request.app.state.authenticate
+    principal = authenticate(credentials.credentials if credentials else None)
+    for scope in sorted(needed):
         if not principal.may(scope):
             raise Problem(
                 403,
@@ -154,9 +177,21 @@ def require(scope: str) -> Callable[..., Awaitable[Principal]]:
                 f"This needs the scope {scope}.",
                 headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
             )
-        return principal
+    request.state.principal = principal
 
-    return principal_with_scope
+
+def _scopes_of(route: APIRoute) -> frozenset[str]:
+    # Looking through all dependencies is too slow for each request.
+    needed = _needed_scopes.get(route.endpoint)
+    if needed is None:
+        needed = _needed_scopes[route.endpoint] = frozenset(_scopes_below(route.dependant))
+    return needed
+
+
+def _scopes_below(dependant: Dependant) -> Iterator[str]:
+    yield from dependant.own_oauth_scopes or ()
+    for dependency in dependant.dependencies:
+        yield from _scopes_below(dependency)
 
 
 def new_key(
