@@ -20,7 +20,7 @@ SILENCE_SECONDS = 30.0
 STOP_SECONDS = 10.0
 
 
-class _Reading:
+class TopicReading:
     """What was found so far. Repeats lie in one partition, except those of third parties, who may use any key."""
 
     def __init__(self, dead: Collection[RecordId]) -> None:
@@ -67,7 +67,7 @@ async def read(kafka: KafkaSettings, dead: Collection[RecordId]) -> Holding | Un
         if deleted := [partition for partition in partitions if beginnings[partition] > 0]:
             return Unreadable(f"{topic} no longer holds its oldest records in {len(deleted)} partitions")
         ends = await consumer.end_offsets(partitions)
-        reading = _Reading(dead)
+        reading = TopicReading(dead)
         for partition in partitions:
             reading.next_partition()
             await _read_partition(consumer, partition, ends[partition], reading)
@@ -83,7 +83,9 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> Collection[int]
     return numbers
 
 
-async def _read_partition(consumer: AIOKafkaConsumer, partition: TopicPartition, end: int, reading: _Reading) -> None:
+async def _read_partition(
+    consumer: AIOKafkaConsumer, partition: TopicPartition, end: int, reading: TopicReading
+) -> None:
     """Read one partition up to `end`. Raises TimeoutError when the broker falls silent."""
     consumer.assign([partition])
     consumer.seek(partition, 0)

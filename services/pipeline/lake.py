@@ -112,9 +112,7 @@ class LakeTable:
             self._check(table, advances)
             raise
 
-    def events(
-        self, event_type: str, columns: Sequence[str], marked: Collection[RecordId] = ()
-    ) -> Iterator[pa.Table]:
+    def events(self, event_type: str, columns: Sequence[str], marked: Collection[RecordId] = ()) -> Iterator[pa.Table]:
         """Events of a type, some dates at a time, without the repeats that a producer made.
 
         Repeats of an event carry the same timestamp, so they lie in the same date. A last column, `isMarked`, tells
@@ -184,10 +182,9 @@ def _files(table: DeltaTable) -> pa.Table:
     return pa.table(table.get_add_actions(flatten=True))
 
 
-def days_since_1970(dates: pa.ChunkedArray[Any]) -> list[int]:
+def days_since_1970(dates: "pa.ChunkedArray[Any]") -> list[int]:
     """Dates as numbers, because a table may hold dates of years that Python has no date for."""
-    days: list[int] = dates.cast(pa.int32()).to_pylist()
-    return days
+    return [days for days in dates.cast(pa.int32()).to_pylist() if days is not None]
 
 
 def nearest_date(days: int) -> date:
@@ -210,8 +207,8 @@ def _date_ranges(files: pa.Table) -> list[tuple[int, int]]:
     """First and last days that together hold at most ROWS_AT_A_TIME rows, unless one day alone holds more."""
     rows_per_date: Counter[int] = Counter()
     if files.num_rows:
-        for day, rows in zip(days_since_1970(files["partition.date"]), files["num_records"].to_pylist(), strict=True):
-            rows_per_date[day] += rows
+        for day, rows in zip(days_since_1970(files["partition.date"]), files["num_records"], strict=True):
+            rows_per_date[day] += rows.as_py() or 0
     ranges: list[tuple[int, int]] = []
     rows = 0
     for day in sorted(rows_per_date):

@@ -188,8 +188,8 @@ async def add_external(connection: Connection, group: str, events: Mapping[Recor
 
     Only where all its records are dead letters of the group, now resolved, is it one of those.
     """
-    first = {(event.timestamp.astimezone(UTC).date(), event.event_id): place for place, event in events.items()}
-    places = [first[key] for key in sorted(first)]
+    place_of = {(event.timestamp.astimezone(UTC).date(), event.event_id): place for place, event in events.items()}
+    places = [place_of[key] for key in sorted(place_of)]
     ordered = [events[place] for place in places]
     await connection.execute(
         """

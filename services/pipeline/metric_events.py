@@ -10,6 +10,8 @@ from libs.events.inventory import TransactionType
 from services.pipeline.velocity import WINDOWS_DAYS
 
 SOURCE = "pipeline-metrics"
+MOST_UNITS = 2**63 - 1
+"""Consumers keep 64 bits, so an event says no more than this; the facts are exact."""
 
 
 def velocity_calculated(metric: asyncpg.Record) -> VelocityCalculated:
@@ -70,6 +72,6 @@ def inventory_processed(fact: asyncpg.Record, recorded_at: datetime) -> Inventor
         bucket_start=fact["bucket_start"],
         transaction_type=TransactionType(fact["transaction_type"]),
         movements=fact["movements"],
-        units_in=fact["units_in"],
-        units_out=fact["units_out"],
+        units_in=min(int(fact["units_in"]), MOST_UNITS),
+        units_out=min(int(fact["units_out"]), MOST_UNITS),
     )

@@ -118,6 +118,7 @@ async def calculate(connection: Connection, items: Sequence[StockItem], day: dat
 
 
 # age counts days back from $3; in the trend, day = 29 - age. Sums are exact (numeric), only ratios are rounded.
+# Demand of more than 64 bits is shown as the most that they hold.
 # 67425 = 30 x sum(d^2) - (sum d)^2 and 435 = sum d for d in 0..29.
 _CALCULATE = """
     WITH day AS (
@@ -147,7 +148,10 @@ _CALCULATE = """
         SELECT *, CASE WHEN residual > 0 THEN sxy::float8 * sqrt(28::float8) / sqrt(residual::float8) END AS t_statistic
           FROM regression)
     UPDATE stock_metric AS metric
-       SET as_of = $3, demand_7 = slope.demand_7, demand_30 = slope.demand_30, demand_90 = slope.demand_90,
+       SET as_of = $3,
+           demand_7 = least(greatest(slope.demand_7, -(2::numeric ^ 63)), 2::numeric ^ 63 - 1),
+           demand_30 = least(greatest(slope.demand_30, -(2::numeric ^ 63)), 2::numeric ^ 63 - 1),
+           demand_90 = least(greatest(slope.demand_90, -(2::numeric ^ 63)), 2::numeric ^ 63 - 1),
            velocity_7 = slope.demand_7::float8 / 7,
            velocity_30 = slope.demand_30::float8 / 30,
            velocity_90 = slope.demand_90::float8 / 90,

@@ -52,13 +52,12 @@ def read_lake(lake_url: str, dead: Collection[RecordId]) -> Holding:
     external = 0
     columns = ("warehouseId", "transactionId", "lineNo", "quantityChange")
     for rows in table.events("INVENTORY_UPDATE", ("date", *columns), dead):
-        is_external = pc.is_null(rows["transactionId"])
-        external += pc.sum(pc.and_not(is_external, rows["isMarked"])).as_py() or 0
-        ledger = rows.filter(pc.invert(is_external))
+        external += pc.sum(pc.and_not(pc.is_null(rows["transactionId"]), rows["isMarked"])).as_py() or 0
         for days, warehouse_id, transaction_id, line_no, units in zip(
-            days_since_1970(ledger["date"]), *(ledger[column].to_pylist() for column in columns), strict=True
+            days_since_1970(rows["date"]), *(rows[column].to_pylist() for column in columns), strict=True
         ):
-            tallies[warehouse_id, nearest_date(days)].count(transaction_id, line_no, units)
+            if transaction_id is not None:
+                tallies[warehouse_id, nearest_date(days)].count(transaction_id, line_no, units)
     return Holding(tallies=tallies, external=external)
 
 

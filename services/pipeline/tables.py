@@ -12,7 +12,7 @@ daily_movement = Table(
     Column("date", Date, primary_key=True),
     Column("transaction_type", Text, primary_key=True),
     Column("entries", BigInteger),
-    Column("units_in", BigInteger),
-    Column("units_out", BigInteger),
+    Column("units_in", Numeric),
+    Column("units_out", Numeric),
     Column("value", Numeric),
 )

@@ -247,8 +247,9 @@ async def test_every_legal_warehouse_is_stored_under_its_own_id(sink: LakeSink, 
     await sink.write([a_batch(entries, epoch=await claimed_epoch(sink))])
 
     assert read(lake, "warehouseId") == sorted(AWKWARD)
-    files = duckdb.sql(f"SELECT \"warehouseId\" FROM read_parquet('{lake}/{TOPIC}/**/*.parquet')").fetchall()
-    assert sorted(warehouse_id for (warehouse_id,) in files) == sorted(AWKWARD)
+    found = duckdb.sql(f"SELECT \"warehouseId\" FROM read_parquet('{lake}/{TOPIC}/**/*.parquet')")
+    assert found is not None
+    assert sorted(warehouse_id for (warehouse_id,) in found.fetchall()) == sorted(AWKWARD)
 
 
 def test_no_two_warehouses_share_a_partition() -> None:
