@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
@@ -103,7 +103,7 @@ def decode_cursor(list_name: str, cursor: str) -> tuple[KeyValue, ...]:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         name, *key = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
         values = tuple(_from_json(value) for value in key)
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise _invalid_cursor() from error
     if name != list_name or not values:
         raise _invalid_cursor()
@@ -127,17 +127,30 @@ def _to_json(value: KeyValue) -> Any:
 def _from_json(value: Any) -> KeyValue:
     match value:
         case {"at": str(instant)}:
-            return datetime.fromisoformat(instant)
+            return _instant(instant)
         case {"id": str(identifier)}:
             return UUID(identifier)
         case bool():
             raise ValueError("a cursor holds no booleans")
-        case str() if "\x00" not in value:
-            return value
+        case str():
+            return _text(value)
         case int() if INT64_MIN <= value <= INT64_MAX:
             return value
         case _:
             raise ValueError("not a sort key")
+
+
+def _instant(text: str) -> datetime:
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise ValueError("an instant has an offset")
+    return instant.astimezone(UTC)
+
+
+def _text(value: str) -> str:
+    if b"\x00" in value.encode():
+        raise ValueError("Postgres stores no NUL characters")
+    return value
 
 
 def _check_types(columns: Sequence[ColumnElement[Any]], after: tuple[KeyValue, ...]) -> None:

@@ -200,7 +200,7 @@ def _check_kind_of_lines(document: Document) -> None:
     if counting and len(set(document.items)) < len(document.lines):
         faults.append(fault("/lines", "A count names each stock item once"))
     if faults:
-        raise WrongLine(f"{len(faults)} lines do not fit {document.transaction_type}", faults)
+        raise WrongLine(f"{document.transaction_type} does not take these lines; faults: {len(faults)}", faults)
 
 
 def _check_signs(document: Document) -> None:
@@ -278,5 +278,5 @@ def _joined(refusals: Iterable[tuple[int, Refused]]) -> Refused:
     ordered = list(refusals)
     kind = type(ordered[0][1])
     faults = [fault(f"/lines/{line_no - 1}", str(error)) for line_no, error in ordered if type(error) is kind]
-    detail = str(ordered[0][1]) if len(faults) == 1 else f"{ordered[0][1]} (and {len(faults) - 1} more lines)"
+    detail = str(ordered[0][1]) if len(faults) == 1 else f"{ordered[0][1]} (and {len(faults) - 1} more)"
     return kind(detail, faults)

@@ -83,6 +83,7 @@ async def test_the_link_header_leads_to_the_next_page(database_client: httpx.Asy
         cursor_of([PARCELS, "a", True]),
         cursor_of([PARCELS, "a", 2**63]),
         cursor_of([PARCELS, "a\x00", 1]),
+        cursor_of([PARCELS, "a\ud800", 1]),
         cursor_of([PARCELS, {"at": "soon"}, 1]),
         cursor_of([PARCELS, {"id": "x"}, 1]),
         cursor_of([PARCELS, None, 1]),
@@ -137,6 +138,13 @@ async def test_composite_keys_in_any_direction_walk_through_all_rows(pool: Pool,
                 break
             after = tuple(found[2][name] for name in key)
     assert walked == expected
+
+
+@pytest.mark.parametrize("instant", ["2026-07-01T12:00:00", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+def test_an_instant_that_cannot_be_compared_is_no_sort_key(instant: str) -> None:
+    with pytest.raises(Problem) as caught:
+        decode_cursor("/list", cursor_of(["/list", {"at": instant}]))
+    assert (caught.value.status_code, caught.value.code) == (400, "invalid-cursor")
 
 
 def test_a_key_of_other_types_is_refused() -> None:
