@@ -10,7 +10,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 
-from libs.chassis.problems import Problem
+from libs.chassis.problems import Problem, has_body
 
 _known_parameters: WeakKeyDictionary[Callable[..., Any], frozenset[str]] = WeakKeyDictionary()
 
@@ -33,7 +33,7 @@ async def check_request(request: Request) -> None:
 def _check_media_type(request: Request, route: APIRoute) -> None:
     if not _takes_json(route) or request.scope["is_json"]:
         return
-    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+    if has_body(request):
         sent = request.headers.get("content-type", "no media type")
         raise Problem(415, "unsupported-media-type", f"Send the body as application/json, not {sent}.")
 

@@ -154,9 +154,19 @@ async def _on_database_lost(request: Request, error: Exception) -> Response:
 
 
 async def _on_data_error(request: Request, error: Exception) -> Response:
-    """Values of the right type that the database cannot hold, such as a quantity beyond the range of its column."""
+    """Values of the right type that the database cannot hold, such as a quantity beyond the range of its column.
+
+    Where the caller sent no values, they are ours and a bug.
+    """
+    if not (has_body(request) or request.url.query):
+        raise error
     log.warning("database_refused_value", error=str(error))
     return problem_response(request, Problem(422, "value-out-of-range", "A value is outside what can be stored."))
+
+
+def has_body(request: Request) -> bool:
+    """Whether the caller sent a body, as far as the headers tell."""
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -201,9 +211,11 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 def _error_entry(fault: Mapping[str, Any], document: Any) -> dict[str, str]:
     source, *loc = fault["loc"]
+    # pydantic puts "Value error, " before the text of a validator of ours.
+    detail = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"]
     if source == "body":
-        return {"pointer": _pointer(loc, document), "detail": fault["msg"]}
-    return {"parameter": ".".join(map(str, loc)), "detail": fault["msg"]}
+        return {"pointer": _pointer(loc, document), "detail": detail}
+    return {"parameter": ".".join(map(str, loc)), "detail": detail}
 
 
 def _pointer(loc: Sequence[str | int], document: Any) -> str:

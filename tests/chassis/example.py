@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, select
 
 from libs.chassis import database, etag
@@ -73,9 +73,16 @@ class DocumentOut(ApiModel):
     line_count: int
 
 
+def not_shouting(label: str) -> str:
+    """The label, unless it is all upper case."""
+    if label.isupper():
+        raise ValueError("do not shout")
+    return label
+
+
 class ParcelIn(ApiModel):
     parcel_id: int
-    label: str
+    label: Annotated[str, AfterValidator(not_shouting)]
     weight: int = 0
     owner_id: int = 1
 
@@ -156,6 +163,12 @@ async def get_parcels(connection: ReadConnection, paging: Paging) -> Page[Parcel
     statement = keyset(select(parcels.c.parcel_id, parcels.c.label), [parcels.c.label, parcels.c.parcel_id], paging)
     rows = await database.fetch_all(connection, statement)
     return paging.page(rows, ["label", "parcel_id"], ParcelOut.of)
+
+
+@router.get("/miscounts")
+async def get_miscount(connection: ReadConnection, at_least: Annotated[int, Query()] = 2**31) -> None:
+    """A query with a value that its type cannot hold."""
+    await connection.execute("SELECT $1::integer", at_least)
 
 
 @router.delete("/parcels")

@@ -244,3 +244,17 @@ async def test_other_errors_are_not_repeated() -> None:
     with pytest.raises(Problem):
         await retrying(refused)
     assert tries == 1
+
+
+async def test_a_value_of_ours_that_the_database_cannot_hold_is_a_bug(database_client: httpx.AsyncClient) -> None:
+    problem(await database_client.get("/api/v1/miscounts"), 500, "internal-error")
+
+
+async def test_a_value_of_the_caller_that_the_database_cannot_hold_is_422(database_client: httpx.AsyncClient) -> None:
+    response = await database_client.get("/api/v1/miscounts", params={"at_least": 2**31})
+    problem(response, 422, "value-out-of-range")
+
+
+async def test_a_rule_of_a_field_tells_its_own_words(database_client: httpx.AsyncClient) -> None:
+    response = await database_client.post("/api/v1/parcels", json={"parcelId": 1, "label": "HELLO"})
+    assert problem(response, 422, "validation-failed")["errors"] == [{"pointer": "/label", "detail": "do not shout"}]
