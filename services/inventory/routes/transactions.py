@@ -43,7 +43,12 @@ async def list_transactions(
         InstantParameter | None, Query(alias="recordedTo", description="Before this instant.")
     ] = None,
 ) -> Page[TransactionHeaderOut]:
-    """Posted transactions without their lines, in the order of recording."""
+    """Posted transactions without their lines, by `recordedAt`.
+
+    For reading what was recorded, not for following what is new: `recordedAt` is set before the commit, so a transaction
+    that takes longer to commit may appear before a cursor that was saved meanwhile. To follow, read the topic
+    `inventory-events`.
+    """
     columns = stock_transaction.c
     statement = select(*columns)
     if transaction_type is not None:
