@@ -107,7 +107,7 @@ async def record_gaps(connection: Connection, applied: Sequence[Applied]) -> Non
 async def add_facts(connection: Connection, totals: Mapping[Bucket, Totals]) -> None:
     """Add hourly totals to the hourly and the daily facts, and mark their stock items and hours dirty.
 
-    They are sent once, by COPY, into a temporary table that lives as long as the connection; values as text, because
+    They are sent once, by COPY, into a temporary table that lives as long as the connection; sums as text, because
     the client writes a numeric digit by digit.
     """
     await connection.execute(_STAGING)
@@ -125,8 +125,8 @@ def _records(totals: Mapping[Bucket, Totals]) -> list[tuple[object, ...]]:
             datetime.fromtimestamp(hour * SECONDS_PER_HOUR, UTC),
             transaction_type,
             total.entries,
-            total.units_in,
-            total.units_out,
+            str(total.units_in),
+            str(total.units_out),
             str(total.value),
             total.last_event_at,
         )
@@ -137,15 +137,15 @@ def _records(totals: Mapping[Bucket, Totals]) -> list[tuple[object, ...]]:
 _STAGING = """
     CREATE TEMPORARY TABLE IF NOT EXISTS hourly_total (
         sku text COLLATE "C", warehouse_id text COLLATE "C", bucket_start timestamptz,
-        transaction_type text COLLATE "C", entries bigint, units_in bigint, units_out bigint, value text,
+        transaction_type text COLLATE "C", entries bigint, units_in text, units_out text, value text,
         last_event_at timestamptz
     ) ON COMMIT DELETE ROWS
 """
 _ADD_HOURLY = """
     INSERT INTO hourly_movement AS fact
            (sku, warehouse_id, bucket_start, transaction_type, entries, units_in, units_out, value, last_event_at)
-    SELECT sku, warehouse_id, bucket_start, transaction_type, entries, units_in, units_out, value::numeric,
-           last_event_at
+    SELECT sku, warehouse_id, bucket_start, transaction_type, entries, units_in::numeric, units_out::numeric,
+           value::numeric, last_event_at
       FROM pg_temp.hourly_total
      ORDER BY sku, warehouse_id, bucket_start, transaction_type
     ON CONFLICT (sku, warehouse_id, bucket_start, transaction_type)
@@ -156,8 +156,8 @@ _ADD_HOURLY = """
 _ADD_DAILY = """
     INSERT INTO daily_movement AS fact
            (sku, warehouse_id, date, transaction_type, entries, units_in, units_out, value, last_event_at)
-    SELECT sku, warehouse_id, (bucket_start AT TIME ZONE 'UTC')::date, transaction_type, sum(entries), sum(units_in),
-           sum(units_out), sum(value::numeric), max(last_event_at)
+    SELECT sku, warehouse_id, (bucket_start AT TIME ZONE 'UTC')::date, transaction_type, sum(entries),
+           sum(units_in::numeric), sum(units_out::numeric), sum(value::numeric), max(last_event_at)
       FROM pg_temp.hourly_total
      GROUP BY 1, 2, 3, 4
      ORDER BY 1, 2, 3, 4

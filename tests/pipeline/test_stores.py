@@ -30,7 +30,7 @@ from tests.pipeline.batches import TOPIC, a_batch
 from tests.pipeline.test_archive import claimed_epoch
 from tests.pipeline.test_stream import an_external_update, apply
 
-LARGEST = 2**63 - 1
+SMALLEST, LARGEST = -(2**63), 2**63 - 1
 
 
 async def leave(connection: Connection, letter_id: int, event: ExternalInventoryUpdate) -> None:
@@ -136,11 +136,12 @@ def test_the_lake_is_read_whatever_dates_it_holds(tmp_path: Path) -> None:
 async def test_sums_of_more_than_64_bits_are_stored_read_and_published(
     settings: Settings, pool: Pool, connection: Connection, cache: Cache
 ) -> None:
-    for sequence in (1, 2):
-        await apply(
-            connection,
-            an_inventory_update("A", sequence, transaction_type=TransactionType.SALE, quantity_change=-LARGEST),
-        )
+    sales = [
+        an_inventory_update("A", sequence, transaction_type=TransactionType.SALE, quantity_change=SMALLEST)
+        for sequence in (1, 2, 3)
+    ]
+    await apply(connection, *sales[:2])
+    await apply(connection, *sales[2:])
     await Metrics(settings, pool, cache).calculate_marked(asyncio.Event())
 
     daily = await reconciliation_queries.facts(connection, GROUP)
@@ -148,5 +149,5 @@ async def test_sums_of_more_than_64_bits_are_stored_read_and_published(
 
     for tallies in (daily.tallies, hourly.tallies):
         assert tallies is not None
-        assert [tally.units for tally in tallies.values()] == [-2 * LARGEST]
+        assert [tally.units for tally in tallies.values()] == [3 * SMALLEST]
     assert await connection.fetchval("SELECT demand_7 FROM stock_metric") == LARGEST
