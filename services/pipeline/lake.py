@@ -5,7 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -155,6 +155,67 @@ class LakeTable:
             last_date=nearest_date(max(days)) if days else None,
         )
 
+    def untidy_days(self, before: date, written_since: datetime) -> list[date]:
+        """Days before the given one that are worth rewriting: some warehouse has several files, or an event is there
+        twice. The latter is looked for only in days with a file that was written since the given instant.
+        """
+        if not DeltaTable.is_deltatable(self.url):
+            return []
+        table = DeltaTable(self.url)
+        scattered, recent = _scattered_and_recent(_files(table), int(written_since.timestamp() * 1000))
+        closed = range(date.min.toordinal() - _FIRST_OF_1970, before.toordinal() - _FIRST_OF_1970)
+        return [
+            nearest_date(day)
+            for day in sorted(scattered | recent)
+            if day in closed and (day in scattered or _has_repeats(table, nearest_date(day)))
+        ]
+
+    def tidy(self, day: date) -> bool:
+        """Rewrite one day in as few files as possible and with each event once, in one commit.
+
+        Of an event's records the last is kept, because a record that was refused at first may have been sent again.
+        False when others have written to the day meanwhile: then nothing has changed.
+        """
+        table = DeltaTable(self.url)
+        names = ", ".join(f'"{name}"' for name in self._rows.schema.names)
+        rows = (
+            QueryBuilder()
+            .register("events", table)
+            .execute(
+                f"""
+                SELECT {names}
+                  FROM (SELECT *, row_number() OVER (PARTITION BY "eventId" ORDER BY "offset" DESC) AS place
+                          FROM events WHERE "date" = DATE '{day}')
+                 WHERE place = 1
+                """
+            )
+        )
+        try:
+            write_deltalake(
+                table,
+                pa.RecordBatchReader.from_stream(rows),
+                mode="overwrite",
+                predicate=f"date = '{day}'",
+                writer_properties=_ZSTD,
+            )
+        except CommitFailedError:
+            return False
+        return True
+
+    def vacuum(self, retention: timedelta) -> int:
+        """Delete the files that no version younger than `retention` needs, and condense the log; how many files.
+
+        Versions older than that cannot be read any more.
+        """
+        if not DeltaTable.is_deltatable(self.url):
+            return 0
+        table = DeltaTable(self.url)
+        hours = int(retention.total_seconds() // 3600)
+        deleted = table.vacuum(retention_hours=hours, dry_run=False, enforce_retention_duration=False)
+        table.create_checkpoint()
+        table.cleanup_metadata()
+        return len(deleted)
+
     def _open(self) -> DeltaTable:
         if self._table is None:
             self._table = DeltaTable.create(
@@ -180,6 +241,28 @@ def tables(lake_url: str) -> list[LakeTable]:
 def _files(table: DeltaTable) -> pa.Table:
     """One row per data file: its partition, rows and bytes."""
     return pa.table(table.get_add_actions(flatten=True))
+
+
+def _scattered_and_recent(files: pa.Table, written_since_ms: int) -> tuple[set[int], set[int]]:
+    """Days since 1970 of which some folder holds several files, and those of files that are not older."""
+    if not files.num_rows:
+        return set(), set()
+    days = files["partition.date"].cast(pa.int32()).to_pylist()
+    folders = Counter(zip(days, files["partition.warehousePartition"].to_pylist(), strict=True))
+    written = zip(days, files["modification_time"].to_pylist(), strict=True)
+    return (
+        {day for (day, _), count in folders.items() if day is not None and count > 1},
+        {day for day, at in written if day is not None and at is not None and at >= written_since_ms},
+    )
+
+
+def _has_repeats(table: DeltaTable, day: date) -> bool:
+    counted = pa.table(
+        QueryBuilder()
+        .register("events", table)
+        .execute(f"""SELECT count(*) > count(DISTINCT "eventId") AS repeats FROM events WHERE "date" = DATE '{day}'""")
+    )
+    return bool(counted["repeats"][0].as_py())
 
 
 def days_since_1970(dates: "pa.ChunkedArray[Any]") -> list[int]:

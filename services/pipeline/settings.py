@@ -28,4 +28,5 @@ class Settings(ServiceSettings):
     )
     metrics_batch_items: int = Field(2_000, ge=1, description="Most stock items in one transaction of the metrics.")
     archive_flush_records: int = Field(50_000, ge=1, description="Most records in one commit of the lake.")
+    lake_retention_days: int = Field(7, ge=1, description="How long old versions of the lake can be read, in days.")
     archive_flush_seconds: float = Field(60.0, gt=0, description="Longest time that the archive collects, in seconds.")
