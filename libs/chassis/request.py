@@ -87,7 +87,8 @@ class _Exchange:
         self._announced_bytes = int(headers.get(b"content-length", b"0"))
         self._waits_to_send = headers.get(b"expect", b"").lower() == b"100-continue"
         # An application may take longer bodies on some paths: those that it streams to a file.
-        self._most_bytes = getattr(scope["app"].state, "body_limits", {}).get(scope["path"], MAX_BODY_BYTES)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        self._most_bytes = getattr(scope["app"].state, "body_limits", {}).get(path, MAX_BODY_BYTES)
         self.request_id = _valid_or_new(headers.get(b"x-request-id", b"").decode("latin-1"))
         scope["request_id"] = self.request_id
         _leave_json_to_the_models(scope, headers)

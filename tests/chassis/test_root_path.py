@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from libs.chassis.request import MAX_BODY_BYTES
 from tests.chassis.conftest import open_settings
 from tests.chassis.example import create_example
 
@@ -14,6 +15,7 @@ PREFIX = "/parcels"
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     app = create_example(open_settings(root_path=PREFIX))
+    app.state.body_limits = {"/api/v1/uploads": 2 * MAX_BODY_BYTES}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client
 
@@ -36,3 +38,11 @@ async def test_allowed_methods_are_named_below_the_prefix(client: httpx.AsyncCli
     response = await client.delete(f"{PREFIX}/api/v1/things/a")
     assert response.status_code == 405
     assert response.headers["allow"] == "GET, PUT"
+
+
+@pytest.mark.parametrize("prefix", ["", PREFIX])
+async def test_a_path_takes_bodies_of_its_own_limit_with_and_without_the_prefix(
+    client: httpx.AsyncClient, prefix: str
+) -> None:
+    response = await client.post(f"{prefix}/api/v1/uploads", content=b"x" * (MAX_BODY_BYTES + 1))
+    assert response.status_code == 200, response.text
