@@ -197,6 +197,19 @@ async def test_a_wrong_body_is_refused(inventory: Inventory, fault: str) -> None
     assert (answer.status_code, answer.json()["code"]) == (422, "validation-failed"), answer.text
 
 
+@pytest.mark.parametrize("sku", ["", " ", "A\n", "x" * 65])
+async def test_a_wrong_id_is_told_in_words(inventory: Inventory, sku: str) -> None:
+    body = (await inventory.post(a_document("RECEIPT", a_line(sku, 1)))).json()
+    assert body["detail"] == "/lines/0/sku: Must be 1-64 printable characters, no blanks at the ends"
+
+
+async def test_a_line_that_the_type_does_not_take_is_told(inventory: Inventory) -> None:
+    line = {"sku": inventory.sku, "warehouseId": "BERLIN-1", "countedQuantity": 1}
+    body = (await inventory.post(a_document("RECEIPT", line))).json()
+    assert (body["code"], body["detail"]) == ("wrong-line", "RECEIPT does not take these lines; faults: 1")
+    assert body["errors"] == [{"pointer": "/lines/0", "detail": "Takes quantityChange and no countedQuantity"}]
+
+
 async def test_an_unknown_transaction_is_not_found(inventory: Inventory) -> None:
     answer = await inventory.http.get(f"/transactions/{uuid4()}")
 

@@ -17,7 +17,7 @@ CATALOGUE = """
     INSERT INTO inventory.product (sku, name, attributes, request_hash)
     SELECT sku, sku, '{}', '' FROM unnest(ARRAY['WIDGET', 'GADGET', 'a/b c']) AS product(sku) ON CONFLICT DO NOTHING;
     INSERT INTO inventory.warehouse (warehouse_id, name, request_hash)
-    SELECT id, id, '' FROM unnest(ARRAY['BERLIN', 'United Kingdom']) AS warehouse(id) ON CONFLICT DO NOTHING;
+    SELECT id, id, '' FROM unnest(ARRAY['BERLIN', 'United Kingdom', 'W/1']) AS warehouse(id) ON CONFLICT DO NOTHING;
 """
 
 

@@ -106,6 +106,18 @@ async def test_editing_a_policy_needs_its_etag_and_evaluates_at_once(client: htt
     assert (await only_recommendation(client))["recommendedQuantity"] == 80
 
 
+async def test_a_policy_of_a_warehouse_with_a_slash_is_found_under_its_encoded_id(client: httpx.AsyncClient) -> None:
+    await client.post("/reorder-policies", json=POLICY | {"sku": "a/b c", "warehouseId": "W/1"})
+
+    encoded = await client.get("/reorder-policies/W%2F1/a%2Fb%20c")
+    plain_sku = await client.get("/reorder-policies/W%2F1/a/b c")
+    plain_warehouse = await client.get("/reorder-policies/W/1/a%2Fb%20c")
+
+    assert (encoded.json()["warehouseId"], encoded.json()["sku"]) == ("W/1", "a/b c")
+    assert plain_sku.json() == encoded.json()
+    assert plain_warehouse.status_code == 404
+
+
 async def test_a_dismissed_recommendation_is_not_told_again(client: httpx.AsyncClient, pool: Pool) -> None:
     await client.post("/reorder-policies", json=POLICY)
     told = await only_recommendation(client)
