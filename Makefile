@@ -1,6 +1,6 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test chaos check format lock migrate clean
+.PHONY: help setup demo up down status test test-slow chaos check format lock migrate clean
 .PHONY: init-env image test-deploy test-image cluster-secrets cluster-settings
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -32,8 +32,11 @@ down: setup  ## Stop what `make up` started in another terminal
 status: setup  ## List the processes of `make up`
 	$(RUN) -m deploy.local status
 
-test: setup  ## Run all tests, on real servers
-	$(RUN) -m pytest $(TESTS)
+test: setup  ## Run the tests, on real servers, without the slow ones
+	$(RUN) -m pytest -m "not slow" $(TESTS)
+
+test-slow: setup  ## Run the slow tests: chaos, Apache Kafka, a lost broker, long files, the local stack's crashes
+	$(RUN) -m pytest -m slow $(TESTS)
 
 chaos: setup  ## Prove exactness under kills, zombies and restarts; SHORT=1, KAFKA=apache
 	$(RUN) -m tools.chaos $(if $(SHORT),--short) $(if $(KAFKA),--broker $(KAFKA))

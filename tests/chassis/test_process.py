@@ -149,7 +149,7 @@ async def test_requests_are_logged_with_their_id() -> None:
         _, lines = await running.end()
     logged = {(line["event"], line.get("request_id")): line for line in lines}
     assert logged["http_request", "abc-1"]["status"] == 404
-    assert logged["http_request", "abc-1"]["path"] == "/nothing\nforged"
+    assert logged["http_request", "abc-1"]["path"] == "/nothing%0Aforged"
     assert "secret internals" in logged["request_failed", "abc-2"]["exception"]
     assert all(line["process"] == "example" for line in lines)
 

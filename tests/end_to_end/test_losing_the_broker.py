@@ -3,6 +3,7 @@
 import asyncio
 
 import httpx
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.stack import Stack
@@ -15,6 +16,7 @@ from tools.demo.stockflow import Stockflow
 SALES = 60
 
 
+@pytest.mark.slow
 async def test_a_broker_that_lost_all_topics_under_load_is_filled_again(
     stack: Stack, stockflow: Stockflow, inventory: httpx.AsyncClient
 ) -> None:
