@@ -45,9 +45,9 @@ async def list_transactions(
 ) -> Page[TransactionHeaderOut]:
     """Posted transactions without their lines, by `recordedAt`.
 
-    For reading what was recorded, not for following what is new: `recordedAt` is set before the commit, so a transaction
-    that takes longer to commit may appear before a cursor that was saved meanwhile. To follow, read the topic
-    `inventory-events`.
+    For reading what was recorded, not for following what is new: `recordedAt` is set before the commit, so a
+    transaction that takes longer to commit may appear before a cursor that was saved meanwhile. To follow, read the
+    topic `inventory-events`.
     """
     columns = stock_transaction.c
     statement = select(*columns)
