@@ -18,6 +18,8 @@ from libs.chassis import process
 from tests.chassis import workers
 from tests.chassis.test_problems import problem
 
+pytestmark = pytest.mark.servers
+
 
 @dataclass
 class Started:
