@@ -63,11 +63,18 @@ class Worker:
     kafka: KafkaSettings
     group: str
     trouble: Trouble = _no_trouble
+    flush_max_bytes: int = 64 * 2**20
     runner: Runner = field(init=False)
 
     def __post_init__(self) -> None:
         sink = PostgresSink(self.pool, self.group, self._handle)
-        self.runner = Runner(sink, topics=[INVENTORY_EVENTS], kafka=self.kafka, flush_max_age_seconds=0.05)
+        self.runner = Runner(
+            sink,
+            topics=[INVENTORY_EVENTS],
+            kafka=self.kafka,
+            flush_max_bytes=self.flush_max_bytes,
+            flush_max_age_seconds=0.05,
+        )
 
     async def _handle(self, connection: asyncpg.Connection, batches: Sequence[PartitionBatch]) -> None:
         await connection.execute(

@@ -6,7 +6,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from libs.events import lag
+from libs.events import consumer, lag
 from libs.events.consumer import DeadLetterFlood, TopicRecreated
 from libs.events.inventory import InventoryUpdate
 from libs.events.offsets import PostgresSink
@@ -229,3 +229,20 @@ async def test_one_batch_in_hand_is_finished_when_asked_to_stop(worker: Worker) 
     async with another(worker).running():
         await until_applied(worker, 30)
     assert await applied(worker) == _ids(sales)
+
+
+async def test_while_a_write_is_under_way_no_more_is_read_ahead_than_one_write_may_hold(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "MAX_POLL_RECORDS", 10)
+    written = []
+
+    async def slow(batches: Sequence[PartitionBatch]) -> None:
+        written.append(sum(batch.size for batch in batches))
+        await asyncio.sleep(0.1)
+
+    await send(worker.kafka, *_sales(50))
+    async with another(worker, trouble=slow, flush_max_bytes=1).running():
+        await until_applied(worker, 50)
+
+    assert max(written) <= 10
