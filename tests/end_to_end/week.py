@@ -83,7 +83,7 @@ async def _post_and_kill(stack: Stack, replay: Replay, documents: list[Document]
         if not posting.done():
             killed.append(process.name)
         await posting
-        async with asyncio.timeout(120):
-            while stack.restarts[process.name] == 0 or not stack.is_ready:
-                await asyncio.sleep(0.05)
+    async with asyncio.timeout(240):
+        while min(stack.restarts[process.name] for process in PROCESSES) == 0 or not stack.is_ready:
+            await asyncio.sleep(0.05)
     return killed
