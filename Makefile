@@ -1,6 +1,6 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-slow chaos check format lock migrate clean
+.PHONY: help setup demo up down status test test-slow bench chaos check format lock migrate clean
 .PHONY: init-env image test-deploy test-image cluster-secrets cluster-settings
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -37,6 +37,9 @@ test: setup  ## Run the tests, on real servers, without the slow ones
 
 test-slow: setup  ## Run the slow tests: chaos, Apache Kafka, a lost broker, long files, the local stack's crashes
 	$(RUN) -m pytest -m slow $(TESTS)
+
+bench: setup  ## Measure the ledger's writes beside pgbench on the same server
+	$(RUN) -m benchmarks.inventory_writes
 
 chaos: setup  ## Prove exactness under kills, zombies and restarts; SHORT=1, KAFKA=apache
 	$(RUN) -m tools.chaos $(if $(SHORT),--short) $(if $(KAFKA),--broker $(KAFKA))
