@@ -24,15 +24,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(START_AND_REPLAY_SECONDS))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def stack() -> AsyncIterator[Stack]:
-    """Servers and every service process."""
+    """Servers and every service process, ended with the last test here."""
     with TemporaryDirectory(prefix="stockflow-end-to-end-") as folder:
         async with Stack(Path(folder) / "stack", ports="auto", environment=ENVIRONMENT) as stack:
             yield stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def week_or_none(stack: Stack) -> Week | None:
     """The replayed week, or None where its file is missing. Replayed before anything else moves stock."""
     return await replay_week(stack) if WEEK_FILE.exists() else None
@@ -46,14 +46,14 @@ def week(week_or_none: Week | None) -> Week:
     return week_or_none
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def stockflow(stack: Stack, week_or_none: Week | None) -> AsyncIterator[Stockflow]:
     """The services as a reader sees them, after the week."""
     async with connected(stack.env) as stockflow:
         yield stockflow
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def inventory(stack: Stack, week_or_none: Week | None) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the inventory service, after the week. Without connection limit."""
     headers = {"Authorization": f"Bearer {stack.env['API_KEY']}"}

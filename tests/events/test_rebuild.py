@@ -23,6 +23,7 @@ def _job(worker: Worker, switched: list[str]) -> Rebuild:
     return Rebuild(worker.group, "pipeline", [INVENTORY_EVENTS], [Built("applied")], handle, after_switch)
 
 
+@pytest.mark.slow
 async def test_results_are_built_anew_beside_a_running_worker(worker: Worker, database: Database) -> None:
     sales = [an_inventory_update(sku=f"A-{number}") for number in range(300)]
     ids = sorted(str(sale.event_id) for sale in sales)

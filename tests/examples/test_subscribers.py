@@ -11,6 +11,7 @@ from tests.factories import an_inventory_update
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "line"),
     [
