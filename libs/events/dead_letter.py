@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
@@ -12,7 +12,7 @@ from aiokafka import ConsumerRecord
 from libs.events.decoding import Poison
 from libs.events.outbox import Message, enqueue_messages
 from libs.events.sink import PartitionBatch
-from libs.events.topics import DEAD_LETTER_SUFFIX, TOPICS
+from libs.events.topics import topic_named
 
 _NAMESPACE = UUID("0d1f5f0a-4a53-5c0c-8f6e-5a8f0f3f2b77")
 
@@ -63,7 +63,7 @@ def mirror(group: str, topic: str, poison: Poison) -> Message:
     place = f"{topic}[{record.partition}]@{record.offset}"
     return Message(
         event_id=uuid5(_NAMESPACE, f"{group}:{place}"),
-        topic=_logical(topic) + DEAD_LETTER_SUFFIX,
+        topic=topic_named(topic).dead_letters,
         key=(record.key or b"").decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}"),
         value=record.value or b"",
         headers={
@@ -90,13 +90,4 @@ def printable(text: str) -> str:
 
 def _headers(record: ConsumerRecord) -> list[list[str]]:
     """All headers, names and base64 values, because a header may repeat and hold any bytes."""
-    return [[printable(key), b64encode(value or b"").decode()] for key, value in _items(record)]
-
-
-def _items(record: ConsumerRecord) -> Iterable[tuple[str, bytes | None]]:
-    return record.headers or ()
-
-
-def _logical(topic: str) -> str:
-    """The topic without the deployment's prefix."""
-    return next(item.name for item in TOPICS if topic.endswith(item.name))
+    return [[printable(key), b64encode(value or b"").decode()] for key, value in record.headers or ()]

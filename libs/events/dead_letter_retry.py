@@ -16,7 +16,7 @@ from libs.events import dead_letter
 from libs.events.decoding import NotAnEvent, decode
 from libs.events.postgres import TRANSIENT, Handler
 from libs.events.sink import PartitionBatch, PoisonError
-from libs.events.topics import TOPICS
+from libs.events.topics import topic_named
 
 MOST_ATTEMPTS = 10
 """After so many, a dead letter waits for a person."""
@@ -167,8 +167,7 @@ def record_of(
 
 def batch_of(record: ConsumerRecord) -> PartitionBatch:
     """A batch of the one record. Raises NotAnEvent when its bytes are still wrong."""
-    topic = next(topic for topic in TOPICS if record.topic.endswith(topic.name))
-    decoded = decode(topic, [record])
+    decoded = decode(topic_named(record.topic), [record])
     if decoded.poison:
         raise NotAnEvent(decoded.poison[0].error)
     return PartitionBatch(record.topic, record.partition, 0, decoded.received, [], record.offset + 1, None)

@@ -55,6 +55,11 @@ TOPIC_OF: Final = {event_type: topic for topic in TOPICS for event_type in topic
 """Event type -> the one topic that carries it."""
 
 
+def topic_named(name: str) -> Topic:
+    """The topic behind a name as the broker knows it, with the deployment's prefix."""
+    return next(topic for topic in TOPICS if name.endswith(topic.name))
+
+
 class TopicMismatch(Exception):
     """A topic exists with fewer partitions than the settings ask for."""
 
