@@ -106,7 +106,7 @@ async def measure(process: str, events: int, items: int) -> dict[str, object]:
                 "DATABASE_URL": database.url("pipeline"),
                 "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
                 "REDIS_URL": servers.redis_url(),
-                "MONGO_URL": servers.mongo_url,
+                "MONGO_URL": servers.mongo_url(),
                 "LAKE_URL": str(Path(name) / "lake"),
                 "AUTH_MODE": "off",
                 "LOG_LEVEL": "warning",

@@ -73,8 +73,8 @@ async def redis_url(servers: Servers) -> str:
 async def mongo_url(servers: Servers) -> AsyncIterator[str]:
     """A MongoDB database of the module's own."""
     name = f"test_{next(_numbers)}"
-    yield f"{servers.mongo_url}/{name}"
-    client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(servers.mongo_url)
+    yield servers.mongo_url(name)
+    client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(servers.mongo_url())
     async with client:
         await client.drop_database(name)
 

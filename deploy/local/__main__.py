@@ -8,6 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
+import psutil
+
 from deploy.local import record
 from deploy.local.services import SERVICE_PORTS
 from deploy.local.stack import AlreadyRunning, Stack
@@ -41,7 +43,12 @@ def down(stack: Stack) -> None:
         print("Nothing runs.")
         return
     supervisor.send_signal(signal.SIGTERM)
-    supervisor.wait(_STOP_SECONDS)
+    try:
+        supervisor.wait(_STOP_SECONDS)
+    except psutil.TimeoutExpired:
+        sys.exit(
+            f"Process {supervisor.pid} has not stopped after {_STOP_SECONDS:.0f} s; its logs: {stack.directory}/logs"
+        )
     print("Stopped; the data is kept.")
 
 

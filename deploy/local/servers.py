@@ -14,6 +14,7 @@ import signal
 import stat
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from importlib.metadata import distribution
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ import asyncpg
 import redis.asyncio as redis
 
 from deploy.local.apache_kafka import ApacheKafka
+from deploy.local.mongo_users import DOCUMENTS, MONGO_USERS, create_users
 from deploy.local.ports import LOOPBACK, free_ports
 from deploy.local.secret_files import passwords, write_secret
 from deploy.local.supervisor import NotReady, Program, Supervisor
@@ -98,10 +100,11 @@ class Servers:
 
     async def __aenter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._passwords = passwords(self.directory / "server-passwords.json", ["postgres", "valkey"])
+        self._passwords = passwords(self.directory / "server-passwords.json", ["postgres", "valkey", *MONGO_USERS])
         try:
             async with asyncio.TaskGroup() as starts:
-                starts.create_task(self.supervisor.start(self._valkey(), self._mongo()))
+                starts.create_task(self.supervisor.start(self._valkey()))
+                starts.create_task(self._start_mongo())
                 starts.create_task(self._start_kafka())
                 starts.create_task(self._start_postgres())
         except BaseException:
@@ -126,10 +129,14 @@ class Servers:
         """What the broker, or each node, is called in the supervisor."""
         return ["kafka"] if self._apache_kafka is None else self._apache_kafka.names
 
-    @property
-    def mongo_url(self) -> str:
-        """Address of the MongoDB server, without a database."""
-        return f"mongodb://{LOOPBACK}:{self._ports['mongo']}"
+    def mongo_url(self, database: str = DOCUMENTS, *, user: str = "root") -> str:
+        """Address of a MongoDB database for a user. `root` may do everything in all of them.
+
+        In the database `analytics` the user `analytics` reads and writes, and the user `pipeline` reads the views.
+        """
+        home = "admin" if user == "root" else DOCUMENTS
+        place = f"{LOOPBACK}:{self._ports['mongo']}/{database}"
+        return f"mongodb://{user}:{self._passwords[user]}@{place}?authSource={home}"
 
     def redis_url(self, database: int = 0) -> str:
         """Address of one of Valkey's 16 databases, with its password."""
@@ -188,10 +195,20 @@ class Servers:
         write_secret(configuration, "".join(f"{name} {value}\n" for name, value in settings.items()))
         return self._program("valkey", (str(_VALKEY), str(configuration)), self._valkey_answers)
 
-    def _mongo(self) -> Program:
+    async def _start_mongo(self) -> None:
+        """Start MongoDB; the first time without access control, for as long as it takes to create its users."""
+        users_exist = self._data("mongo") / "users-exist"
+        if not users_exist.exists():
+            await self.supervisor.start(replace(self._mongo(), stop_signal=signal.SIGTERM))
+            await create_users(f"mongodb://{LOOPBACK}:{self._ports['mongo']}", self._passwords)
+            await self.supervisor.stop(["mongo"])
+            users_exist.touch()
+        await self.supervisor.start(self._mongo("--auth"))
+
+    def _mongo(self, *options: str) -> Program:
         argv = (sys.executable, "-m", "secantus", "--host", LOOPBACK, "--port", str(self._ports["mongo"]))
         storage = ("--storage-path", str(self._data("mongo")), "--cache-size", "256M")
-        return self._program("mongo", (*argv, *storage), self._listens("mongo"))
+        return self._program("mongo", (*argv, *storage, *options), self._listens("mongo"))
 
     def _kafka(self) -> Program:
         _KAFKA.chmod(_KAFKA.stat().st_mode | stat.S_IXUSR)

@@ -14,6 +14,7 @@ from typing import Final, Literal, Self
 from aiokafka.errors import KafkaError
 
 from deploy.local import record
+from deploy.local.mongo_users import MONGO_USERS
 from deploy.local.ports import LOOPBACK, free_ports, is_free
 from deploy.local.secret_files import passwords, write_secret
 from deploy.local.servers import Broker, Servers
@@ -184,7 +185,7 @@ class Stack:
             "DATABASE_URL": self._servers.postgres_url(DATABASE),
             **{f"DATABASE_URL_{role.upper()}": self._role_url(role) for role in _ROLES},
             "KAFKA_BOOTSTRAP_SERVERS": self._servers.kafka_bootstrap_servers,
-            "MONGO_URL": f"{self._servers.mongo_url}/analytics",
+            "MONGO_URL": self._servers.mongo_url(),
             "REDIS_URL": self._servers.redis_url(),
             "LAKE_URL": str(self.directory / "lake"),
         }
@@ -225,10 +226,14 @@ class Stack:
     def _process_environment(self, process: Process) -> dict[str, str]:
         """What a process is told: addresses, its own role's database, and never another's secrets."""
         shared = {
-            name: value for name, value in self.env.items() if name != "API_KEY" and not name.startswith("DATABASE_URL")
+            name: value
+            for name, value in self.env.items()
+            if name not in ("API_KEY", "MONGO_URL") and not name.startswith("DATABASE_URL")
         }
-        database_url = self._role_url(process.service)
-        return {"LOG_FORMAT": "json", **_LAPTOP, **shared, "DATABASE_URL": database_url, **self._environment}
+        own = {"DATABASE_URL": self._role_url(process.service)}
+        if process.service in MONGO_USERS:
+            own["MONGO_URL"] = self._servers.mongo_url(user=process.service)
+        return {"LOG_FORMAT": "json", **_LAPTOP, **shared, **own, **self._environment}
 
     async def _after_restart(self, name: str) -> None:
         """Put right what a crash took along. The broker forgets what it had not saved, be it whole topics."""

@@ -146,11 +146,6 @@ def _partition(key: bytes, partitions: tuple[int, ...]) -> int:
     return int(_partitioner(key, list(partitions), list(partitions)))
 
 
-async def run_relay(stop: asyncio.Event, *, database_url: str, kafka: KafkaSettings, name: str) -> None:
-    """The `relay` process of a service."""
-    await Relay(database_url=database_url, kafka=kafka, name=name).run(stop)
-
-
 async def _waiting(connection: asyncpg.Connection, shards: Sequence[int]) -> list[asyncpg.Record]:
     """The oldest rows that are still there, of each shard at most ROWS_PER_SHARD, in id order.
 

@@ -121,7 +121,7 @@ class Consumer:
         """Consume until `stop` is set."""
         settings = self._settings
         async with open_documents(settings.mongo_url.get_secret_value(), "analytics-consume") as store:
-            await store.create_indexes()
+            await store.create_indexes_and_views()
             self._runner = Runner(
                 HistorySink(store, settings.kafka, owner=socket.gethostname()),
                 topics=TOPICS,

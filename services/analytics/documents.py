@@ -1,5 +1,6 @@
 """MongoDB: collections `transactions`, `metric_history`, `reorder_events`, `consumer_offsets`, `dead_letters`.
 
+Other services read the first three through the views `transactions_v1`, `metric_history_v1` and `reorder_events_v1`.
 Every write may be repeated: `_id` is derived from the event, and a metric is replaced only by a larger revision.
 The one file that knows the driver.
 """
@@ -26,7 +27,10 @@ from pymongo.errors import (
 from services.analytics.history import Document, Documents
 
 DUPLICATE_KEY = 11000
+NAMESPACE_EXISTS = 48
 NEWEST_FIRST = [("occurredAt", DESCENDING), ("_id", DESCENDING)]
+PUBLISHED_VIEWS = {f"{name}_v1": name for name in ("transactions", "metric_history", "reorder_events")}
+"""What other services may read, and the collection behind it."""
 TIMEOUT_MS = 20_000
 TRANSIENT_CODES = frozenset({6, 7, 50, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
 """The server is away, stepping down, shutting down, too slow, or asks to try again."""
@@ -56,13 +60,17 @@ class DocumentStore:
         self._offsets = database["consumer_offsets"]
         self._dead_letters = database["dead_letters"]
 
-    async def create_indexes(self) -> None:
-        """Create what is missing of the indexes that the lists need.
+    async def create_indexes_and_views(self) -> None:
+        """Create what is missing of the indexes that the lists need, and of the views that others may read.
 
         None on the skus of the lines: it would cost several times the write itself, a document has up to 1,000.
         """
         await self._transactions.create_index(NEWEST_FIRST)
         await self._transactions.create_index([("referenceId", DESCENDING), *NEWEST_FIRST])
+        present = await self._database.list_collection_names()
+        for view, collection in PUBLISHED_VIEWS.items():
+            if view not in present:
+                await _create_view(self._database, view, collection)
 
     async def ping(self) -> None:
         """Raise unless the server answers."""
@@ -171,6 +179,14 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, OperationFailure):
         return error.code in TRANSIENT_CODES
     return isinstance(error, PyMongoError) and error.timeout
+
+
+async def _create_view(database: AsyncIOMotorDatabase[Document], view: str, collection: str) -> None:
+    try:
+        await database.command("create", view, viewOn=collection, pipeline=[])
+    except OperationFailure as error:
+        if error.code != NAMESPACE_EXISTS:
+            raise
 
 
 async def _insert(collection: AsyncIOMotorCollection[Document], documents: Sequence[Document]) -> list[Document]:

@@ -28,11 +28,11 @@ def main() -> NoReturn:
 
             process.serve(create_app(settings), settings, name)
         case "relay":
-            from libs.events.relay import run_relay
+            from libs.events.relay import Relay
             from libs.events.settings import KafkaSettings
 
-            relay = partial(run_relay, database_url=url, kafka=KafkaSettings(), name=name)
-            process.run(relay, settings=settings, name=name)
+            relay = Relay(database_url=url, kafka=KafkaSettings(), name=name)
+            process.run(relay.run, settings=settings, name=name)
         case "sweep":
             from services.inventory import sweep
 

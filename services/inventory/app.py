@@ -7,13 +7,13 @@ from fastapi import FastAPI
 
 from libs.chassis import app as chassis
 from libs.chassis.database import open_pool, readiness
+from libs.operations import outbox
 from services.inventory.group_commit import GroupCommit
 from services.inventory.routes import (
     categories,
     exports,
     imports,
     ledger_entries,
-    outbox,
     products,
     reservations,
     stock_levels,

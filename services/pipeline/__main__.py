@@ -45,10 +45,10 @@ def main() -> NoReturn:
 
             process.run(partial(lake_maintenance.run, settings=settings), settings=settings, name=name)
         case "relay":
-            from libs.events.relay import run_relay
+            from libs.events.relay import Relay
 
-            relay = partial(run_relay, database_url=url, kafka=settings.kafka, name=name)
-            process.run(relay, settings=settings, name=name)
+            relay = Relay(database_url=url, kafka=settings.kafka, name=name)
+            process.run(relay.run, settings=settings, name=name)
         case "dead-letters":
             sys.exit(asyncio.run(_dead_letters(url, settings, arguments)))
         case "republish":

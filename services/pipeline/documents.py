@@ -24,7 +24,7 @@ async def read(url: str) -> Holding:
         "lines.quantityChange": 1,
     }
     try:
-        transactions = client.get_default_database("analytics")["transactions"]
+        transactions = client.get_default_database("analytics")["transactions_v1"]
         async for document in transactions.find({}, wanted, batch_size=DOCUMENTS_PER_FETCH):
             day = document["occurredAt"].date()
             for line in document["lines"]:

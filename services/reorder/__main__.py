@@ -6,7 +6,6 @@ Imports stand with the jobs: a process loads only what its job needs, and starts
 import argparse
 import asyncio
 import sys
-from functools import partial
 from typing import NoReturn
 
 from libs.chassis import process
@@ -31,10 +30,10 @@ def main() -> NoReturn:
             consumer = Consumer(settings)
             process.run(consumer.run, settings=settings, name=name, health=consumer.health)
         case "relay":
-            from libs.events.relay import run_relay
+            from libs.events.relay import Relay
 
-            relay = partial(run_relay, database_url=url, kafka=settings.kafka, name=name)
-            process.run(relay, settings=settings, name=name)
+            relay = Relay(database_url=url, kafka=settings.kafka, name=name)
+            process.run(relay.run, settings=settings, name=name)
         case "dead-letters":
             sys.exit(asyncio.run(_dead_letters(url, arguments)))
         case "republish":

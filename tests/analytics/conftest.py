@@ -23,7 +23,7 @@ async def mongo(mongo_url: str) -> AsyncIterator[AsyncDatabase[dict[str, object]
     """The service's collections, empty, seen past the service."""
     async with AsyncMongoClient[dict[str, object]](mongo_url) as client:
         database = client.get_default_database()
-        for name in await database.list_collection_names():
+        for name in await database.list_collection_names(filter={"type": "collection"}):
             await database[name].delete_many({})
         yield database
 
@@ -32,7 +32,7 @@ async def mongo(mongo_url: str) -> AsyncIterator[AsyncDatabase[dict[str, object]
 async def store(mongo_url: str, mongo: AsyncDatabase[dict[str, object]]) -> AsyncIterator[DocumentStore]:
     """The service's own access to its empty collections."""
     async with open_documents(mongo_url, "test") as store:
-        await store.create_indexes()
+        await store.create_indexes_and_views()
         yield store
 
 

@@ -75,7 +75,7 @@ def worker_programs(
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "KAFKA_SESSION_TIMEOUT_MS": "6000",
         "REDIS_URL": servers.redis_url(),
-        "MONGO_URL": servers.mongo_url,
+        "MONGO_URL": servers.mongo_url(),
         "LAKE_URL": str(logs / "lake"),
     }
     for name, job in (("relay", "relay"), *((name, "stream") for name in WORKERS)):

@@ -293,10 +293,3 @@ class ThresholdsIn(ApiModel):
 
     reorder_point: Quantity | None
     reorder_quantity: PositiveQuantity | None
-
-
-class OutboxOut(ApiModel):
-    """Events that wait for the relay."""
-
-    depth: int
-    oldest_age_seconds: float
