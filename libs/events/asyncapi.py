@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -66,6 +65,8 @@ def document() -> dict[str, Any]:
 
 def text() -> str:
     """The document as it stands in its file."""
+    import yaml  # Services serve the document as JSON and need no YAML.
+
     return yaml.safe_dump(document(), sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 from libs.chassis import app as chassis
 from libs.chassis.database import open_pool, readiness
-from libs.operations import outbox
+from libs.operations import events_document, outbox
 from services.inventory.group_commit import GroupCommit
 from services.inventory.routes import (
     categories,
@@ -56,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
         reservations,
         stock_repairs,
         outbox,
+        events_document,
     )
     app = chassis.create_app(
         title="Stockflow inventory",

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from libs.chassis import app as chassis
 from libs.chassis.database import Pool, open_pool, readiness
 from libs.events.topics import INVENTORY_EVENTS, TOPICS
-from libs.operations import consumers, dead_letters, outbox
+from libs.operations import consumers, dead_letters, events_document, outbox
 from libs.operations.postgres_dead_letters import PostgresDeadLetters
 from services.pipeline import archive, stream
 from services.pipeline.archive import RetriedLetters
@@ -54,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
             consumers.router({stream.GROUP: [INVENTORY_EVENTS], archive.GROUP: TOPICS}, consumers.in_postgres),
             outbox.router,
             dead_letters.router,
+            events_document.router,
         ],
         refusals=dead_letters.REFUSALS,
         readiness=readiness,

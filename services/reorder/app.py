@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from libs.chassis import app as chassis
 from libs.chassis.database import Pool, open_pool, readiness
 from libs.chassis.problems import RefusalMap
-from libs.operations import consumers, dead_letters, outbox
+from libs.operations import consumers, dead_letters, events_document, outbox
 from libs.operations.postgres_dead_letters import PostgresDeadLetters
 from services.reorder import planning, recommendation, replenishment
 from services.reorder.consumer import GROUP, TOPICS, handle
@@ -58,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
             consumers.router({GROUP: TOPICS}, consumers.in_postgres),
             outbox.router,
             dead_letters.router,
+            events_document.router,
         ],
         refusals=REFUSALS,
         readiness=readiness,

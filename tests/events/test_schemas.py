@@ -5,9 +5,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 
-from libs.events import asyncapi, json_schemas
+from libs.events import json_schemas
 from libs.events.decoding import decode
 from libs.events.topics import TOPIC_OF, TOPICS
 from tests.events.records import records
@@ -36,10 +35,6 @@ def test_what_we_send_is_valid_by_its_schema(name: str, message: dict[str, objec
     schema = json_schemas.schemas()[f"{name}.v1.json"]
 
     jsonschema.Draft202012Validator(schema).validate(message)
-
-
-def test_the_asyncapi_file_is_that_of_the_models() -> None:
-    assert yaml.safe_load(asyncapi.FILE.read_text()) == asyncapi.document(), "run python -m libs.events.asyncapi"
 
 
 SCHEMA = json_schemas.schemas()["STOCK_LEVEL_CHANGE.v1.json"]
