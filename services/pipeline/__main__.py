@@ -44,6 +44,10 @@ def main() -> NoReturn:
             from services.pipeline import lake_maintenance
 
             process.run(partial(lake_maintenance.run, settings=settings), settings=settings, name=name)
+        case "batch":
+            from services.pipeline.jobs import worker
+
+            process.run(partial(worker.run, settings=settings), settings=settings, name=name)
         case "relay":
             from libs.events.relay import Relay
 
@@ -90,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("stream", help="inventory events to positions and facts")
     commands.add_parser("metrics", help="facts to velocity and trend, their events and the cache")
     commands.add_parser("archive", help="events of all topics to the lake")
+    commands.add_parser("batch", help="execute the runs of batch jobs that are asked for")
     commands.add_parser("lake-maintenance", help="rewrite closed days in few files without repeats, delete old files")
     commands.add_parser("relay", help="send the outbox to Kafka")
     commands.add_parser("rebuild", help="build positions and facts anew from the topic, beside the running workers")

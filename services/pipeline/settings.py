@@ -30,3 +30,21 @@ class Settings(ServiceSettings):
     archive_flush_records: int = Field(50_000, ge=1, description="Most records in one commit of the lake.")
     lake_retention_days: int = Field(7, ge=1, description="How long old versions of the lake can be read, in days.")
     archive_flush_seconds: float = Field(60.0, gt=0, description="Longest time that the archive collects, in seconds.")
+    batch_database_url: SecretStr | None = Field(
+        None, description="Postgres DSN that batch jobs read from, such as a replica's; DATABASE_URL by default."
+    )
+    batch_engine: Literal["duckdb", "spark"] = Field("duckdb", description="What the batch jobs calculate with.")
+    batch_memory_limit: str = Field(
+        "1GiB",
+        pattern=r"^[1-9][0-9]*(MiB|GiB)$",
+        description="Most memory of one run's engine; what needs more is spilled to disk.",
+    )
+    batch_spill_folder: str | None = Field(
+        None, description="Where the engine spills what exceeds its memory; the folder for temporary files by default."
+    )
+    batch_slots: int = Field(2, ge=1, description="Most runs that one batch process executes at a time.")
+    batch_poll_seconds: float = Field(1.0, gt=0, description="Longest time that a queued run waits for a free slot.")
+    batch_heartbeat_seconds: float = Field(5.0, gt=0, description="Time between two signs of life of a run.")
+    batch_lost_seconds: float = Field(
+        30.0, gt=0, description="A run that gives no sign of life for so long is taken for dead."
+    )

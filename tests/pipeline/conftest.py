@@ -26,6 +26,7 @@ TABLES = (
     "outbox",
     "consumer_offset",
     "dead_letter",
+    "run",
 )
 
 
@@ -66,6 +67,8 @@ def settings(database: Database, kafka: KafkaSettings, redis_url: str, mongo_url
         metrics_catch_up_seconds=0,
         metrics_batch_items=3,
         archive_flush_seconds=0.2,
+        batch_heartbeat_seconds=0.05,
+        batch_poll_seconds=0.05,
     )
 
 

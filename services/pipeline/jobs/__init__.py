@@ -1,0 +1,1 @@
+"""Batch jobs: what they are, how they run, and what came of it."""

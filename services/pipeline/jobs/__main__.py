@@ -1,0 +1,292 @@
+"""`python -m services.pipeline.jobs COMMAND`: run batch jobs in this process, and look after the runs of all."""
+
+import argparse
+import asyncio
+import getpass
+import json
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from libs.chassis import logging
+from libs.chassis.database import Pool, acquired, open_pool
+from services.pipeline.jobs import job as job_definitions
+from services.pipeline.jobs import run_queries, runs
+from services.pipeline.jobs.backfill import Which, wanted
+from services.pipeline.jobs.execution import Execution, Observer, ignore
+from services.pipeline.jobs.job import Interval, UnknownJob
+from services.pipeline.jobs.run import (
+    Fenced,
+    NotCancellable,
+    NotRetryable,
+    RunInProgress,
+    RunRequest,
+    RunStatus,
+    StepStatus,
+    UnknownRun,
+)
+from services.pipeline.settings import Settings
+
+POLL_SECONDS = 0.5
+SUCCEEDED, FAILED, REFUSED = 0, 1, 2
+INSTANT = "%Y-%m-%dT%H:%M:%SZ"
+
+Command = Callable[[Pool, Settings, argparse.Namespace], Awaitable[int]]
+
+
+def main() -> None:
+    """Do what the command line names; exit code 0, 1 when a run failed, 2 when the command makes no sense."""
+    arguments = _parser().parse_args()
+    settings = Settings()
+    shows_progress = arguments.command in ("run", "backfill")
+    logging.configure(settings.log_format, "error" if shows_progress else settings.log_level, process="pipeline-jobs")
+    command: Command = arguments.function
+    try:
+        sys.exit(asyncio.run(_connected(command, settings, arguments)))
+    except (UnknownJob, UnknownRun, NotRetryable, NotCancellable, RunInProgress) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(REFUSED)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+async def _connected(command: Command, settings: Settings, arguments: argparse.Namespace) -> int:
+    url = settings.database_url.get_secret_value()
+    async with await open_pool(url, size=settings.database_pool_size, application_name="pipeline-jobs") as pool:
+        return await command(pool, settings, arguments)
+
+
+async def _run(pool: Pool, settings: Settings, arguments: argparse.Namespace) -> int:
+    steps = tuple(arguments.step) if arguments.step else None
+    parameters = {"full": True} if arguments.full else {}
+    interval = Interval(arguments.start, arguments.end)
+    request = RunRequest(arguments.job, interval, getpass.getuser(), steps, parameters)
+    async with acquired(pool) as connection, connection.transaction():
+        await runs.end_lost(connection, settings.batch_lost_seconds)
+        started = await runs.start(connection, request, key=arguments.key)
+    print(f"run {started.run_id}" + ("" if started.is_new else " (already there)"))
+    with _step_bars() as observe:
+        status = await _carry_out(pool, settings, started.run_id, observe)
+    return _told(status)
+
+
+async def _carry_out(pool: Pool, settings: Settings, run_id: UUID, observe: Observer) -> RunStatus:
+    """Execute a run here as soon as its job has a free place, unless others execute it; how it ended."""
+    while True:
+        async with acquired(pool) as connection, connection.transaction():
+            claim = await runs.claim(connection, run_id, "command line", settings.version)
+        if claim is not None:
+            return await _execute_until_interrupted(Execution(claim, pool, settings, observe))
+        async with acquired(pool) as connection:
+            row = await runs.found(connection, run_id)
+            steps = await run_queries.steps_of(connection, [run_id])
+        for step in steps:
+            done, total = step["progress_done"] or 0, step["progress_total"] or 0
+            observe(step["step"], StepStatus(step["status"]), done, total)
+        if (status := RunStatus(row["status"])).is_final:
+            return status
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _execute_until_interrupted(execution: Execution) -> RunStatus:
+    """Execute a run; Ctrl-C cancels it."""
+    try:
+        return await execution.run()
+    except asyncio.CancelledError:
+        async with acquired(execution.pool) as connection, connection.transaction():
+            await runs.cancel(connection, execution.claim.run_id, getpass.getuser())
+        raise
+
+
+async def _execute(pool: Pool, settings: Settings, arguments: argparse.Namespace) -> int:
+    async with acquired(pool) as connection:
+        claim = await run_queries.claimed(connection, arguments.run_id, arguments.attempt)
+    if claim is None:
+        raise Fenced(f"attempt {arguments.attempt} of run {arguments.run_id} does not count any more")
+    status = await Execution(claim, pool, settings, ignore).run()
+    return SUCCEEDED if status is RunStatus.SUCCEEDED else FAILED
+
+
+async def _list(pool: Pool, _settings: Settings, arguments: argparse.Namespace) -> int:
+    async with acquired(pool) as connection:
+        rows = await run_queries.latest_runs(connection, arguments.job, arguments.status, arguments.limit)
+    _print(map(_line, rows))
+    return SUCCEEDED
+
+
+async def _show(pool: Pool, _settings: Settings, arguments: argparse.Namespace) -> int:
+    async with acquired(pool) as connection:
+        row = await runs.found(connection, arguments.run_id)
+        steps = await run_queries.steps_of(connection, [arguments.run_id])
+    _print([_line(row), *(f"  {_step_line(step)}" for step in steps)])
+    return SUCCEEDED
+
+
+async def _logs(pool: Pool, _settings: Settings, arguments: argparse.Namespace) -> int:
+    async with acquired(pool) as connection:
+        await runs.found(connection, arguments.run_id)
+        rows = await run_queries.logs_of(connection, arguments.run_id, arguments.limit)
+    _print(
+        f"{row['at']:{INSTANT}} {row['level']:<7} {row['step'] or '-'} {row['event']} {json.dumps(row['fields'])}"
+        for row in rows
+    )
+    return SUCCEEDED
+
+
+async def _retry(pool: Pool, settings: Settings, arguments: argparse.Namespace) -> int:
+    async with acquired(pool) as connection, connection.transaction():
+        await runs.end_lost(connection, settings.batch_lost_seconds)
+        await runs.retry(connection, arguments.run_id)
+    with _step_bars() as observe:
+        status = await _carry_out(pool, settings, arguments.run_id, observe)
+    return _told(status)
+
+
+async def _cancel(pool: Pool, _settings: Settings, arguments: argparse.Namespace) -> int:
+    async with acquired(pool) as connection, connection.transaction():
+        await runs.cancel(connection, arguments.run_id, getpass.getuser())
+    return SUCCEEDED
+
+
+async def _backfill(pool: Pool, settings: Settings, arguments: argparse.Namespace) -> int:
+    job = job_definitions.find(arguments.job)
+    async with acquired(pool) as connection:
+        known = await run_queries.statuses(connection, job.id, arguments.start, arguments.end)
+    intervals = wanted(job.intervals(arguments.start, arguments.end), known, arguments.which)
+    if arguments.dry_run:
+        _print(map(str, intervals))
+        return SUCCEEDED
+    slots = asyncio.Semaphore(arguments.parallel)
+
+    async def fill(interval: Interval) -> RunStatus:
+        async with slots:
+            async with acquired(pool) as connection, connection.transaction():
+                started = await runs.start(connection, RunRequest(job.id, interval, getpass.getuser()))
+            status = await _carry_out(pool, settings, started.run_id, ignore)
+            print(f"{interval} run {started.run_id} {status}")
+            return status
+
+    async with asyncio.TaskGroup() as tasks:
+        filled = [tasks.create_task(fill(interval)) for interval in intervals]
+    return SUCCEEDED if all(task.result() is RunStatus.SUCCEEDED for task in filled) else FAILED
+
+
+@contextmanager
+def _step_bars() -> Iterator[Observer]:
+    """A bar per step on standard error, for people; it shows nothing where nobody looks."""
+    columns = (
+        SpinnerColumn(finished_text=" "),
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[status]}"),
+    )
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def observe(step: str, status: StepStatus, done: int, total: int) -> None:
+            if step not in bars:
+                bars[step] = progress.add_task(step, total=None, status="")
+            progress.update(bars[step], completed=done, total=total or None, status=status.value)
+
+        yield observe
+
+
+def _told(status: RunStatus) -> int:
+    print(status)
+    return SUCCEEDED if status is RunStatus.SUCCEEDED else FAILED
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _line(run: asyncpg.Record) -> str:
+    interval = Interval(run["interval_start"], run["interval_end"])
+    error = f"\t{run['error'].splitlines()[0]}" if run["error"] else ""
+    return f"{run['run_id']}\t{run['job']}\t{interval}\t{run['status']}\tattempt {run['attempt']}{error}"
+
+
+def _step_line(step: asyncpg.Record) -> str:
+    seconds = (step["finished_at"] - step["started_at"]).total_seconds() if step["finished_at"] else None
+    figures = {
+        "rows in": step["rows_in"],
+        "rows out": step["rows_out"],
+        "s": seconds,
+        "CPU s": step["cpu_seconds"],
+        "peak bytes": step["peak_memory_bytes"],
+        "partitions": len(step["partitions"]),
+        "error": step["error"],
+    }
+    known = ", ".join(f"{name} {value}" for name, value in figures.items() if value is not None)
+    return f"{step['step']}\t{step['status']}\t{known}"
+
+
+def _instant(text: str) -> datetime:
+    instant = datetime.fromisoformat(text)
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m services.pipeline.jobs", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    run = commands.add_parser("run", help="run a job, or some of its steps, over an interval, here and now")
+    _add_job_and_range(run)
+    run.add_argument("--step", action="append", help="only this step; repeat for several")
+    run.add_argument("--full", action="store_true", help="rebuild every partition, not only what changed")
+    run.add_argument("--key", help="idempotency key: the same key is answered with the same run")
+    run.set_defaults(function=_run)
+
+    fill = commands.add_parser("backfill", help="run a job for each scheduled interval of a range, oldest first")
+    _add_job_and_range(fill)
+    fill.add_argument("--which", type=Which, choices=list(Which), default=Which.MISSING)
+    fill.add_argument("--parallel", type=int, default=1, help="most runs at a time, within the job's own limit")
+    fill.add_argument("--dry-run", action="store_true", help="only print the intervals")
+    fill.set_defaults(function=_backfill)
+
+    listing = commands.add_parser("list", help="the latest runs first")
+    listing.add_argument("--job")
+    listing.add_argument("--status", type=RunStatus, choices=list(RunStatus))
+    listing.add_argument("--limit", type=int, default=50)
+    listing.set_defaults(function=_list)
+
+    for name, function, explanation in (
+        ("show", _show, "a run and its steps"),
+        ("logs", _logs, "what a run has logged"),
+        ("retry", _retry, "go on with the steps of a failed or cancelled run that have not succeeded"),
+        ("cancel", _cancel, "end a run"),
+        ("execute", _execute, "execute an attempt that the batch process has claimed"),
+    ):
+        command = commands.add_parser(name, help=explanation)
+        command.add_argument("run_id", type=UUID)
+        command.set_defaults(function=function)
+    commands.choices["logs"].add_argument("--limit", type=int, default=1000)
+    commands.choices["execute"].add_argument("--attempt", type=int, required=True)
+    return parser
+
+
+def _add_job_and_range(command: argparse.ArgumentParser) -> None:
+    command.add_argument("job")
+    command.add_argument("--from", "--start", dest="start", type=_instant, required=True, help="UTC date or instant")
+    command.add_argument("--to", "--end", dest="end", type=_instant, required=True, help="UTC; not part of the range")
+
+
+if __name__ == "__main__":
+    main()

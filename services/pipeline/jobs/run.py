@@ -1,0 +1,108 @@
+"""A run: one job, or some of its steps, over one data interval."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from hashlib import sha256
+from uuid import UUID
+
+from pydantic import JsonValue
+from pydantic_core import to_json
+
+from services.pipeline.jobs.job import Interval
+
+
+class RunStatus(StrEnum):
+    """What became of a run."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more happens to the run unless somebody asks for it."""
+        return self not in (RunStatus.QUEUED, RunStatus.RUNNING)
+
+
+class StepStatus(StrEnum):
+    """What became of a step."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+class UnknownRun(Exception):
+    """There is no such run."""
+
+
+class RunInProgress(Exception):
+    """A step that was asked for is being computed by a run that does not do all of what was asked for."""
+
+
+class KeyReused(Exception):
+    """The idempotency key was used before, for another request."""
+
+
+class NotRetryable(Exception):
+    """Only a failed or cancelled run can be tried again."""
+
+
+class NotCancellable(Exception):
+    """The run is over."""
+
+
+class UpstreamMissing(Exception):
+    """A step that comes before has not succeeded for this interval."""
+
+
+class Fenced(Exception):
+    """Others have taken this run for lost, or have begun it again: nothing more is written for this attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What somebody wants to have run."""
+
+    job: str
+    interval: Interval
+    requested_by: str
+    steps: tuple[str, ...] | None = None
+    """Some steps of the job only; what they follow must have succeeded for the interval before."""
+    parameters: Mapping[str, JsonValue] = field(default_factory=dict)
+    max_attempts: int = 1
+
+    @property
+    def digest(self) -> bytes:
+        """The same for the same request, whoever makes it."""
+        wanted = (self.job, self.interval.start, self.interval.end, self.steps, self.parameters, self.max_attempts)
+        return sha256(to_json(wanted)).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The run that does what was asked for."""
+
+    run_id: UUID
+    is_new: bool
+    """False when the key was known, or when the work was going on already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that this process alone executes, as long as the attempt is the latest."""
+
+    run_id: UUID
+    attempt: int
+    job: str
+    interval: Interval
+    parameters: Mapping[str, JsonValue]
+    steps: Mapping[str, StepStatus]
+    requested_at: datetime

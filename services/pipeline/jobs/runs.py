@@ -1,0 +1,134 @@
+"""Starting, ending and repeating runs: the rules of the run ledger, each in one transaction."""
+
+from uuid import UUID, uuid4
+
+import asyncpg
+import structlog
+
+from libs.chassis.database import Connection
+from services.pipeline.jobs import job as job_definitions
+from services.pipeline.jobs import run_queries
+from services.pipeline.jobs.run import (
+    Claim,
+    KeyReused,
+    NotCancellable,
+    NotRetryable,
+    RunInProgress,
+    RunRequest,
+    RunStatus,
+    Started,
+    StepStatus,
+    UnknownRun,
+)
+
+LOST = "the process that executed the run gives no sign of life"
+
+log = structlog.get_logger(__name__)
+
+
+async def start(connection: Connection, request: RunRequest, *, key: str | None = None) -> Started:
+    """Queue what is asked for, unless the key is known or the same work is queued or running: then that run.
+
+    What succeeded before is computed again. Call it in a transaction. Raises UnknownJob, KeyReused, RunInProgress.
+    """
+    job = job_definitions.find(request.job)
+    steps = [step.name for step in job.select(request.steps)]
+    await run_queries.lock_ledger(connection)
+    if key is not None and (known := await run_queries.run_of_key(connection, key)):
+        if known["request_hash"] != request.digest:
+            raise KeyReused(f"Idempotency-Key {key} was used before for another request")
+        return Started(known["run_id"], is_new=False)
+    active = await run_queries.active_runs(connection, job.id, request.interval)
+    run_id = next((run_id for run_id, its_steps in active.items() if its_steps >= set(steps)), None)
+    is_new = run_id is None
+    if run_id is None:
+        _check_free(active, steps)
+        run_id = uuid4()
+        await run_queries.insert_run(connection, run_id, request)
+        await run_queries.insert_steps(connection, run_id, request, steps)
+    if key is not None:
+        await run_queries.insert_key(connection, key, run_id, request.digest)
+    return Started(run_id, is_new)
+
+
+async def claim_next(connection: Connection, worker: str, version: str) -> Claim | None:
+    """The run that is due, for this process to execute; None when there is none. Call it in a transaction."""
+    await run_queries.lock_ledger(connection)
+    limits = {job.id: job.max_parallel_runs for job in job_definitions.jobs().values()}
+    return await run_queries.claim_next(connection, limits, worker, version)
+
+
+async def claim(connection: Connection, run_id: UUID, worker: str, version: str) -> Claim | None:
+    """This very run, for this process to execute; None when others have it or its job runs often enough."""
+    row = await found(connection, run_id)
+    await run_queries.lock_ledger(connection)
+    limit = job_definitions.find(row["job"]).max_parallel_runs
+    return await run_queries.claim_run(connection, run_id, limit, worker, version)
+
+
+async def end(connection: Connection, run_id: UUID, attempt: int, status: RunStatus, error: str | None) -> bool:
+    """Store how an attempt ended, and queue the run again if it failed and has attempts left.
+
+    False when the attempt is fenced: nothing is changed. Call it in a transaction.
+    """
+    row = await found(connection, run_id)
+    delay = job_definitions.find(row["job"]).retry_delay_seconds
+    ended = await run_queries.end_run(connection, run_id, attempt, status, error, delay)
+    if ended is None:
+        return False
+    running_become = StepStatus.CANCELLED if status is RunStatus.CANCELLED else StepStatus.FAILED
+    await run_queries.close_steps(connection, run_id, running_become, error)
+    if ended == RunStatus.QUEUED:
+        await run_queries.requeue_steps(connection, run_id)
+    return True
+
+
+async def end_lost(connection: Connection, silent_seconds: float) -> int:
+    """Mark runs as failed whose process has died; how many. Call it in a transaction."""
+    lost = await run_queries.lost_runs(connection, silent_seconds)
+    for run_id, attempt in lost:
+        await end(connection, run_id, attempt, RunStatus.FAILED, LOST)
+        log.warning("run.lost", run_id=str(run_id), attempt=attempt)
+    return len(lost)
+
+
+async def retry(connection: Connection, run_id: UUID) -> None:
+    """Queue a failed or cancelled run again: it goes on with the steps that have not succeeded.
+
+    Call it in a transaction. Raises UnknownRun, NotRetryable, and RunInProgress when others do the same work now.
+    """
+    await found(connection, run_id)
+    await run_queries.lock_ledger(connection)
+    if not await run_queries.requeue_run(connection, run_id):
+        raise NotRetryable(f"run {run_id} has not failed and was not cancelled")
+    try:
+        await run_queries.requeue_steps(connection, run_id)
+    except asyncpg.UniqueViolationError as error:
+        raise RunInProgress(f"another run computes the same interval as run {run_id} now") from error
+
+
+async def cancel(connection: Connection, run_id: UUID, by: str) -> None:
+    """End a run: at once while it waits, else as soon as its process hears of it.
+
+    Call it in a transaction. Raises UnknownRun, NotCancellable.
+    """
+    await found(connection, run_id)
+    before = await run_queries.request_cancel(connection, run_id, by)
+    if before is None:
+        raise NotCancellable(f"run {run_id} is over")
+    if before == RunStatus.QUEUED:
+        await run_queries.close_steps(connection, run_id, StepStatus.CANCELLED, None)
+
+
+def _check_free(active: dict[UUID, set[str]], steps: list[str]) -> None:
+    for run_id, its_steps in active.items():
+        if common := its_steps & set(steps):
+            raise RunInProgress(f"run {run_id} computes {', '.join(sorted(common))} of this interval, but not all")
+
+
+async def found(connection: Connection, run_id: UUID) -> asyncpg.Record:
+    """A run. Raises UnknownRun."""
+    row = await run_queries.find_run(connection, run_id)
+    if row is None:
+        raise UnknownRun(f"there is no run {run_id}")
+    return row

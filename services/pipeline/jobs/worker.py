@@ -1,0 +1,101 @@
+"""The `batch` process: executes queued runs, each in a process of its own, so that one can neither starve nor kill
+another, and its memory is given back.
+"""
+
+import asyncio
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from libs.chassis.database import Pool, acquired, open_pool
+from libs.chassis.problems import Problem
+from libs.events.postgres import TRANSIENT
+from services.pipeline.jobs import runs
+from services.pipeline.jobs.run import Claim, RunStatus
+from services.pipeline.settings import Settings
+
+BACK_OFF_SECONDS = 2.0
+GRACE_SECONDS = 15.0
+
+EXECUTING = Gauge("stockflow_batch_executing", "Runs that this process executes now.")
+EXECUTED = Counter("stockflow_batch_executed_total", "Runs that this process has executed.", ["job", "ended"])
+LOST = Counter("stockflow_batch_lost_total", "Runs that were found without a living process.")
+
+log = structlog.get_logger(__name__)
+
+
+async def run(stop: asyncio.Event, settings: Settings) -> None:
+    """Execute queued runs until asked to stop; runs that are not done by then are queued again."""
+    url = settings.database_url.get_secret_value()
+    async with await open_pool(url, size=2, application_name="pipeline-batch") as pool:
+        await Worker(settings, pool).run(stop)
+
+
+class Worker:
+    """Claims runs and looks after the processes that execute them."""
+
+    def __init__(self, settings: Settings, pool: Pool) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._name = f"{socket.gethostname()}-batch"
+        self._executing: set[asyncio.Task[None]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Execute queued runs until asked to stop; when Postgres is away, try again."""
+        async with asyncio.TaskGroup() as tasks:
+            while not stop.is_set():
+                pause = self._settings.batch_poll_seconds
+                try:
+                    claim = await self._claim() if len(self._executing) < self._settings.batch_slots else None
+                except (*TRANSIENT, Problem) as error:
+                    log.warning("batch.backing_off", error=repr(error), seconds=BACK_OFF_SECONDS)
+                    claim, pause = None, BACK_OFF_SECONDS
+                if claim is not None:
+                    task = tasks.create_task(self._execute(claim, stop))
+                    self._executing.add(task)
+                    task.add_done_callback(self._executing.discard)
+                    continue
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), pause)
+
+    async def _claim(self) -> Claim | None:
+        async with acquired(self._pool) as connection, connection.transaction():
+            LOST.inc(await runs.end_lost(connection, self._settings.batch_lost_seconds))
+            return await runs.claim_next(connection, self._name, self._settings.version)
+
+    async def _execute(self, claim: Claim, stop: asyncio.Event) -> None:
+        command = ("-m", "services.pipeline.jobs", "execute", str(claim.run_id), "--attempt", str(claim.attempt))
+        process = await asyncio.create_subprocess_exec(sys.executable, *command)
+        with EXECUTING.track_inprogress():
+            code = await self._wait(process, stop)
+        EXECUTED.labels(claim.job, "done" if code == 0 else "failed").inc()
+        if code < 0:
+            await self._end_killed(claim, signal.Signals(-code).name)
+
+    async def _wait(self, process: asyncio.subprocess.Process, stop: asyncio.Event) -> int:
+        """The exit code; once asked to stop, the process is asked, too, and killed if it does not hear."""
+        ended, asked = asyncio.ensure_future(process.wait()), asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                process.terminate()
+                await asyncio.wait({ended}, timeout=GRACE_SECONDS)
+            if not ended.done():
+                process.kill()
+            return await ended
+        finally:
+            asked.cancel()
+
+    async def _end_killed(self, claim: Claim, by: str) -> None:
+        """Store at once that a process died, not only once its run has been silent for long enough."""
+        try:
+            async with acquired(self._pool) as connection, connection.transaction():
+                await runs.end(
+                    connection, claim.run_id, claim.attempt, RunStatus.FAILED, f"the process was killed by {by}"
+                )
+        except (*TRANSIENT, Problem) as error:
+            log.warning("batch.end_not_stored", run_id=str(claim.run_id), error=repr(error))

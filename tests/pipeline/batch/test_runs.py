@@ -1,0 +1,325 @@
+"""Runs of batch jobs: started once, executed by one, cancelled, retried, and found when their process dies."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from libs.chassis.database import Connection, Pool
+from services.pipeline.jobs import run_queries, runs
+from services.pipeline.jobs.execution import Execution, ignore
+from services.pipeline.jobs.job import Interval, Job, Step, UnknownJob
+from services.pipeline.jobs.run import (
+    Claim,
+    Fenced,
+    KeyReused,
+    NotCancellable,
+    NotRetryable,
+    RunInProgress,
+    RunRequest,
+    RunStatus,
+)
+from services.pipeline.jobs.step import Context, StepFunction, StepResult
+from services.pipeline.settings import Settings
+
+THE_DAY = Interval(datetime(2026, 1, 5, 2, tzinfo=UTC), datetime(2026, 1, 6, 2, tzinfo=UTC))
+STEPS = ["extract_inventory_data", "transform_and_load", "generate_aggregated_metrics", "data_quality_check"]
+
+
+def a_request(steps: tuple[str, ...] | None = None, **changes: object) -> RunRequest:
+    values = {"job": "inventory_etl", "interval": THE_DAY, "requested_by": "test", "steps": steps, **changes}
+    return RunRequest(**values)  # type: ignore[arg-type]
+
+
+async def start(pool: Pool, request: RunRequest | None = None, key: str | None = None) -> UUID:
+    async with pool.acquire() as connection, connection.transaction():
+        return (await runs.start(connection, request or a_request(), key=key)).run_id  # type: ignore[arg-type]
+
+
+async def claim(pool: Pool, run_id: UUID) -> Claim:
+    async with pool.acquire() as connection, connection.transaction():
+        claimed = await runs.claim(connection, run_id, "test", "0")  # type: ignore[arg-type]
+    assert claimed is not None
+    return claimed
+
+
+async def nothing(_context: Context) -> StepResult:
+    return StepResult()
+
+
+async def fails(_context: Context) -> StepResult:
+    raise ValueError("no such luck")
+
+
+async def never_ends(_context: Context) -> StepResult:
+    await asyncio.Event().wait()
+    return StepResult()
+
+
+def execution(pool: Pool, settings: Settings, claimed: Claim, functions: Mapping[str, StepFunction]) -> Execution:
+    def find(_job: Job, step: Step) -> StepFunction:
+        return functions.get(step.name, nothing)
+
+    return Execution(claimed, pool, settings, ignore, find)
+
+
+async def executed(pool: Pool, settings: Settings, run_id: UUID, **functions: StepFunction) -> RunStatus:
+    return await execution(pool, settings, await claim(pool, run_id), functions).run()
+
+
+async def step_statuses(connection: Connection, run_id: UUID) -> dict[str, str]:
+    return {row["step"]: row["status"] for row in await run_queries.steps_of(connection, [run_id])}
+
+
+async def run_row(connection: Connection, run_id: UUID) -> asyncpg.Record:
+    return await runs.found(connection, run_id)
+
+
+async def test_the_same_key_is_the_same_run_even_after_its_end(pool: Pool, settings: Settings) -> None:
+    first = await start(pool, key="dag/1/extract/1")
+    await executed(pool, settings, first)
+
+    assert await start(pool, key="dag/1/extract/1") == first
+    assert await start(pool, key="dag/1/extract/2") != first
+
+
+async def test_a_key_stands_for_one_request_only(pool: Pool) -> None:
+    await start(pool, key="k")
+
+    with pytest.raises(KeyReused):
+        await start(pool, a_request(("extract_inventory_data",)), key="k")
+
+
+async def test_who_asks_for_what_is_being_done_is_attached_to_it(pool: Pool) -> None:
+    whole = await start(pool)
+
+    assert await start(pool) == whole
+    assert await start(pool, a_request(("data_quality_check",))) == whole
+
+
+async def test_what_is_done_in_part_only_is_refused(pool: Pool) -> None:
+    await start(pool, a_request(("data_quality_check",)))
+
+    with pytest.raises(RunInProgress, match="data_quality_check"):
+        await start(pool)
+
+
+async def test_unknown_jobs_and_steps_are_refused(pool: Pool) -> None:
+    with pytest.raises(UnknownJob, match="there is no job nightly"):
+        await start(pool, a_request(job="nightly"))
+    with pytest.raises(UnknownJob, match="has no step fly"):
+        await start(pool, a_request(("fly",)))
+
+
+async def test_steps_run_in_order_and_side_by_side(pool: Pool, settings: Settings) -> None:
+    begun: list[str] = []
+    both = asyncio.Barrier(2)
+
+    async def note(context: Context) -> StepResult:
+        begun.append(context.step.name)
+        return StepResult(rows_out=7, partitions=("2026-01-05",), watermark_to=3)
+
+    async def meet(context: Context) -> StepResult:
+        async with asyncio.timeout(10):
+            await both.wait()
+        return await note(context)
+
+    run_id = await start(pool)
+    status = await executed(
+        pool,
+        settings,
+        run_id,
+        extract_inventory_data=note,
+        transform_and_load=meet,
+        data_quality_check=meet,
+        generate_aggregated_metrics=note,
+    )
+
+    assert status is RunStatus.SUCCEEDED
+    assert begun[0] == STEPS[0]
+    assert begun.index("transform_and_load") < begun.index("generate_aggregated_metrics")
+
+
+async def test_a_step_is_given_the_results_of_those_before(pool: Pool, settings: Settings) -> None:
+    given: list[StepResult] = []
+
+    async def extract(_context: Context) -> StepResult:
+        return StepResult(5, 4, ("2026-01-05",), 10, 20, {"quarantined": 1})
+
+    async def check(context: Context) -> StepResult:
+        given.append(context.upstream["extract_inventory_data"])
+        return StepResult()
+
+    run_id = await start(pool)
+    await executed(pool, settings, run_id, extract_inventory_data=extract)
+    alone = await start(pool, a_request(("data_quality_check",)))
+    await executed(pool, settings, alone, data_quality_check=check)
+
+    assert given == [StepResult(5, 4, ("2026-01-05",), 10, 20, {"quarantined": 1})]
+
+
+async def test_a_step_alone_fails_when_what_it_needs_is_missing(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    run_id = await start(pool, a_request(("data_quality_check",)))
+
+    assert await executed(pool, settings, run_id) is RunStatus.FAILED
+    assert "extract_inventory_data has not succeeded" in (await run_row(connection, run_id))["error"]
+
+
+async def test_a_failed_run_goes_on_from_the_failed_step(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    run_id = await start(pool)
+    assert await executed(pool, settings, run_id, transform_and_load=fails) is RunStatus.FAILED
+    assert await step_statuses(connection, run_id) == dict(
+        zip(STEPS, ("succeeded", "failed", "skipped", "succeeded"), strict=True)
+    )
+    assert "no such luck" in (await run_row(connection, run_id))["error"]
+
+    async with connection.transaction():
+        await runs.retry(connection, run_id)
+    status = await executed(pool, settings, run_id, extract_inventory_data=fails, data_quality_check=fails)
+
+    assert status is RunStatus.SUCCEEDED
+    assert {row["step"]: row["attempt"] for row in await run_queries.steps_of(connection, [run_id])} == dict(
+        zip(STEPS, (1, 2, 2, 1), strict=True)
+    )
+
+
+async def test_a_run_with_attempts_left_is_queued_again_after_a_delay(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    run_id = await start(pool, a_request(max_attempts=2))
+
+    await executed(pool, settings, run_id, transform_and_load=fails)
+
+    row = await run_row(connection, run_id)
+    assert (row["status"], row["attempt"]) == ("queued", 1)
+    assert row["not_before"] > datetime.now(UTC)
+    async with connection.transaction():
+        assert await runs.claim_next(connection, "test", "0") is None
+    assert await executed(pool, settings, run_id, transform_and_load=fails) is RunStatus.FAILED
+    assert (await run_row(connection, run_id))["status"] == "failed"
+
+
+async def test_only_what_failed_is_retried_and_only_what_goes_on_is_cancelled(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    run_id = await start(pool)
+    with pytest.raises(NotRetryable):
+        await runs.retry(connection, run_id)
+    await executed(pool, settings, run_id)
+
+    with pytest.raises(NotRetryable):
+        await runs.retry(connection, run_id)
+    with pytest.raises(NotCancellable):
+        await runs.cancel(connection, run_id, "me")
+
+
+async def test_a_queued_run_is_cancelled_at_once(pool: Pool, connection: Connection) -> None:
+    run_id = await start(pool)
+
+    async with connection.transaction():
+        await runs.cancel(connection, run_id, "me")
+
+    assert (await run_row(connection, run_id))["status"] == "cancelled"
+    assert await start(pool) != run_id
+
+
+async def test_a_running_run_is_cancelled(pool: Pool, settings: Settings, connection: Connection) -> None:
+    run_id = await start(pool)
+    running = asyncio.create_task(executed(pool, settings, run_id, transform_and_load=never_ends))
+    while (await step_statuses(connection, run_id))["transform_and_load"] != "running":
+        await asyncio.sleep(0.01)
+
+    async with connection.transaction():
+        await runs.cancel(connection, run_id, "me")
+
+    assert await running is RunStatus.CANCELLED
+    assert (await run_row(connection, run_id))["error"] == "cancelled by me"
+    assert (await step_statuses(connection, run_id))["transform_and_load"] == "cancelled"
+
+
+async def test_an_interrupted_run_waits_to_go_on(pool: Pool, settings: Settings, connection: Connection) -> None:
+    run_id = await start(pool)
+    running = asyncio.create_task(executed(pool, settings, run_id, transform_and_load=never_ends))
+    while (await step_statuses(connection, run_id))["transform_and_load"] != "running":
+        await asyncio.sleep(0.01)
+
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert (await run_row(connection, run_id))["status"] == "queued"
+    assert await executed(pool, settings, run_id, extract_inventory_data=fails) is RunStatus.SUCCEEDED
+
+
+async def test_a_run_without_signs_of_life_is_found_and_its_late_process_is_fenced(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    run_id = await start(pool)
+    go_on = asyncio.Event()
+
+    async def sleeps(_context: Context) -> StepResult:
+        await go_on.wait()
+        return StepResult(rows_out=1)
+
+    zombie = asyncio.create_task(executed(pool, settings, run_id, extract_inventory_data=sleeps))
+    while (await step_statuses(connection, run_id))["extract_inventory_data"] != "running":
+        await asyncio.sleep(0.01)
+
+    async with connection.transaction():
+        assert await runs.end_lost(connection, silent_seconds=60) == 0
+        assert await runs.end_lost(connection, silent_seconds=-60) == 1
+        await runs.retry(connection, run_id)
+    assert await executed(pool, settings, run_id) is RunStatus.SUCCEEDED
+    go_on.set()
+
+    with pytest.raises(Exception) as late:
+        await zombie
+    assert isinstance(late.value, Fenced) or late.group_contains(Fenced)
+    assert (await run_queries.steps_of(connection, [run_id]))[0]["rows_out"] == 0
+
+
+async def test_a_job_runs_no_more_often_at_a_time_than_its_limit(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    next_day = Interval(THE_DAY.end, datetime(2026, 1, 7, 2, tzinfo=UTC))
+    first, second = await start(pool), await start(pool, a_request(interval=next_day))
+    async with connection.transaction():
+        taken = await runs.claim_next(connection, "one", "0")
+        assert await runs.claim_next(connection, "two", "0") is None
+    assert taken is not None
+    assert taken.run_id == first
+
+    await execution(pool, settings, taken, {}).run()
+
+    async with connection.transaction():
+        taken = await runs.claim_next(connection, "two", "0")
+    assert taken is not None
+    assert taken.run_id == second
+
+
+async def test_what_a_step_tells_is_kept(pool: Pool, settings: Settings, connection: Connection) -> None:
+    async def talks(context: Context) -> StepResult:
+        context.progress(3, 10)
+        context.log("rows.read", rows=3)
+        return StepResult()
+
+    run_id = await start(pool)
+    await executed(pool, settings, run_id, extract_inventory_data=talks, data_quality_check=fails)
+
+    lines = await run_queries.logs_of(connection, run_id, 1000)
+    assert ("extract_inventory_data", "rows.read", {"rows": 3}) in [
+        (line["step"], line["event"], line["fields"]) for line in lines
+    ]
+    assert [line["event"] for line in lines][:1] == ["run.started"]
+    assert "no such luck" in next(line for line in lines if line["event"] == "step.failed")["fields"]["traceback"]
+    step = (await run_queries.steps_of(connection, [run_id]))[0]
+    assert (step["progress_done"], step["progress_total"]) == (3, 10)
+    assert step["cpu_seconds"] >= 0
+    assert step["peak_memory_bytes"] > 0
