@@ -4,6 +4,7 @@ A dry run does what the real run does, and takes it back.
 """
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from services.inventory import import_file, ledger
 from services.inventory.import_file import Documents, ImportedDocument, Piece, Products
 from services.inventory.ledger import MOST_ATTEMPTS
 from services.inventory.outcome import ErrorPolicy, Outcome, Rejected, Replayed
-from services.inventory.queries import catalogue
+from services.inventory.queries import catalogue, idempotency
 from services.inventory.refusal import AlreadyExists, Refused, UnknownCategory
 from services.inventory.schemas.fields import request_hash
 from services.inventory.schemas.imports import ImportKind, ProductRow, RowError
@@ -32,6 +33,7 @@ class Result:
     unchanged: int = 0
     errors: list[RowError] = field(default_factory=list)
     applied: bool = False
+    replayed: bool = False
 
     def refuse(self, row: int, refusal: Refused, detail: str | None = None) -> None:
         """Note that a rule refuses a row."""
@@ -41,7 +43,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """A file to import. The same `import_id` and file again change nothing."""
+    """A file to import. The same `import_id` and file again change nothing; another file is refused."""
 
     import_id: UUID
     kind: ImportKind
@@ -50,12 +52,19 @@ class Import:
     actor: str
     dry_run: bool
 
+    def request_hash(self) -> bytes:
+        """SHA-256 of what is imported and as what."""
+        with self.path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").digest()
+        return hashlib.sha256(f"{self.kind} {self.file_format} ".encode() + content).digest()
+
 
 async def run(pool: Pool, asked: Import) -> Result:
     """Import the file in one database transaction, a piece at a time.
 
-    Raises UnreadableFile when the file as a whole is wrong.
+    Raises UnreadableFile when the file as a whole is wrong, and KeyReused when another one was imported under the id.
     """
+    wanted = await asyncio.to_thread(asked.request_hash)
 
     async def attempt() -> Result:
         async with acquired(pool) as connection:
@@ -63,7 +72,9 @@ async def run(pool: Pool, asked: Import) -> Result:
             await unit.start()
             try:
                 await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
+                replayed = await idempotency.is_repeated(connection, asked.actor, f"import {asked.import_id}", wanted)
                 result = await _apply_pieces(connection, asked)
+                result.replayed = replayed
             except BaseException:
                 await unit.rollback()
                 raise

@@ -1,6 +1,18 @@
 """Idempotency keys, written in the transaction of their effect."""
 
 from libs.chassis.database import Connection
+from services.inventory.refusal import KeyReused
+
+
+async def is_repeated(connection: Connection, actor: str, key: str, request_hash: bytes) -> bool:
+    """Whether the request was carried out before under its key; claims the key for it if not.
+
+    Raises KeyReused when another request has the key.
+    """
+    claimed = await claim(connection, actor, key, request_hash)
+    if claimed is not None and claimed != request_hash:
+        raise KeyReused(f"{key} was used before for another request")
+    return claimed is not None
 
 
 async def claim(connection: Connection, actor: str, key: str, request_hash: bytes) -> bytes | None:

@@ -12,6 +12,7 @@ from libs.chassis.paging import Page, Paging, keyset
 from services.inventory import catalogue, tables
 from services.inventory.queries.catalogue import category_path
 from services.inventory.routes.access import Operator, Reader, mark_replayed, refusals
+from services.inventory.routes.idempotency import Once
 from services.inventory.schemas.catalogue import (
     CategoryId,
     CategoryIn,
@@ -57,9 +58,11 @@ async def list_categories(
 
 @router.post("/{category_id}/archive")
 async def archive_category(
-    category_id: CategoryId, connection: WriteConnection, _principal: Operator, response: Response
+    category_id: CategoryId, connection: WriteConnection, _principal: Operator, once: Once, response: Response
 ) -> CategoryOut:
     """Take a category out of use. Refused while active products or categories belong to it."""
+    if await once.is_repeated(connection):
+        return _answer(await catalogue.find(connection, category, category_id), response)
     return _answer(await catalogue.archive_category(connection, category_id), response)
 
 

@@ -6,12 +6,12 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
 from libs.chassis.problems import Problem
 from services.inventory import imports
 from services.inventory.imports import Import
-from services.inventory.routes.access import Operator, refusals
+from services.inventory.routes.access import Operator, mark_replayed, refusals
 from services.inventory.routes.posting import DatabasePool
 from services.inventory.schemas.imports import ImportKind, ImportOut
 from services.inventory.table_files import Format
@@ -29,6 +29,7 @@ async def import_file(
     request: Request,
     pool: DatabasePool,
     principal: Operator,
+    response: Response,
     import_id: Annotated[UUID, Query(alias="importId", description="Chosen by the caller; sending it again is safe.")],
     kind: Annotated[ImportKind, Query(description="What the rows are.")],
     dry_run: Annotated[bool, Query(alias="dryRun", description="Only find out what would happen.")] = False,
@@ -45,6 +46,8 @@ async def import_file(
         path = Path(folder) / "file"
         await _save(request, path)
         result = await imports.run(pool, Import(import_id, kind, path, file_format, principal.name, dry_run))
+    if result.replayed:
+        mark_replayed(response)
     return ImportOut(
         kind=kind,
         dry_run=dry_run,

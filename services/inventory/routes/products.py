@@ -11,6 +11,7 @@ from libs.chassis.etag import IfMatch, etag
 from libs.chassis.paging import Page, Paging, keyset
 from services.inventory import catalogue, tables
 from services.inventory.routes.access import Operator, Reader, SkuInPath, mark_replayed, refusals
+from services.inventory.routes.idempotency import Once
 from services.inventory.schemas.catalogue import CategoryId, ProductIn, ProductOut, ProductPatch, Status
 from services.inventory.schemas.fields import request_hash
 
@@ -49,9 +50,11 @@ async def list_products(
 
 @router.post("/{sku:path}/archive")
 async def archive_product(
-    sku: SkuInPath, connection: WriteConnection, _principal: Operator, response: Response
+    sku: SkuInPath, connection: WriteConnection, _principal: Operator, once: Once, response: Response
 ) -> ProductOut:
     """Take a product out of use. Refused while a warehouse holds units of it."""
+    if await once.is_repeated(connection):
+        return _answer(await catalogue.find(connection, product, sku), response)
     return _answer(await catalogue.archive_product(connection, sku), response)
 
 

@@ -11,6 +11,7 @@ from libs.chassis.etag import IfMatch, etag
 from libs.chassis.paging import Page, Paging, keyset
 from services.inventory import catalogue, tables
 from services.inventory.routes.access import Operator, Reader, WarehouseInPath, mark_replayed, refusals
+from services.inventory.routes.idempotency import Once
 from services.inventory.schemas.catalogue import Status, WarehouseIn, WarehouseOut, WarehousePatch
 from services.inventory.schemas.fields import request_hash
 
@@ -46,9 +47,11 @@ async def list_warehouses(
 
 @router.post("/{warehouse_id}/archive")
 async def archive_warehouse(
-    warehouse_id: WarehouseInPath, connection: WriteConnection, _principal: Operator, response: Response
+    warehouse_id: WarehouseInPath, connection: WriteConnection, _principal: Operator, once: Once, response: Response
 ) -> WarehouseOut:
     """Take a warehouse out of use. Refused while it holds units."""
+    if await once.is_repeated(connection):
+        return _answer(await catalogue.find(connection, warehouse, warehouse_id), response)
     return _answer(await catalogue.archive_warehouse(connection, warehouse_id), response)
 
 
