@@ -14,7 +14,7 @@ from libs.operations.postgres_dead_letters import PostgresDeadLetters
 from services.pipeline import archive, stream
 from services.pipeline.archive import RetriedLetters
 from services.pipeline.cache import Cache
-from services.pipeline.routes import lake, movements, operations, reconciliation
+from services.pipeline.routes import lake, movements, operations, reconciliation, runs
 from services.pipeline.settings import Settings
 
 
@@ -50,12 +50,13 @@ def create_app(settings: Settings) -> FastAPI:
             movements.router,
             reconciliation.router,
             lake.router,
+            runs.router,
             operations.router,
             consumers.router({stream.GROUP: [INVENTORY_EVENTS], archive.GROUP: TOPICS}, consumers.in_postgres),
             outbox.router,
             dead_letters.router,
             events_document.router,
         ],
-        refusals=dead_letters.REFUSALS,
+        refusals={**dead_letters.REFUSALS, **runs.REFUSALS},
         readiness=readiness,
     )

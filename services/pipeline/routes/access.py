@@ -8,3 +8,4 @@ from libs.chassis.auth import Principal, require
 
 Reader = Annotated[Principal, Depends(require("pipeline:read"))]
 Operator = Annotated[Principal, Depends(require("ops:read"))]
+Starter = Annotated[Principal, Depends(require("pipeline:run"))]

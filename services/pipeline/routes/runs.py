@@ -1,0 +1,154 @@
+"""Runs of the batch jobs. The API starts and follows them; the `batch` process executes them."""
+
+import asyncio
+from collections import defaultdict
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from sqlalchemy import select
+
+from libs.chassis.database import Connection, Pool, ReadConnection, WriteConnection, acquired, fetch_all
+from libs.chassis.paging import Page, Paging, keyset
+from libs.chassis.problems import RefusalMap
+from services.pipeline.jobs import job as job_definitions
+from services.pipeline.jobs import run_queries, runs
+from services.pipeline.jobs.run import (
+    KeyReused,
+    NotCancellable,
+    NotRetryable,
+    RunInProgress,
+    RunStatus,
+    UnknownRun,
+)
+from services.pipeline.routes.access import Reader, Starter
+from services.pipeline.routes.run_bodies import JobOut, LogLineOut, RunIn, RunOut
+from services.pipeline.settings import Settings
+from services.pipeline.tables import run, run_log
+
+LONGEST_WAIT_SECONDS = 30
+POLL_SECONDS = 0.25
+
+REFUSALS: RefusalMap = {
+    UnknownRun: (404, "not-found"),
+    job_definitions.UnknownJob: (422, "unknown-job"),
+    KeyReused: (422, "idempotency-key-reused"),
+    RunInProgress: (409, "run-in-progress"),
+    NotRetryable: (409, "invalid-transition"),
+    NotCancellable: (409, "invalid-transition"),
+}
+
+router = APIRouter(prefix="/api/v1", tags=["runs"])
+
+IdempotencyKey = Annotated[
+    str | None, Header(min_length=1, max_length=128, description="Chosen by the caller; never expires.")
+]
+
+
+@router.get("/jobs")
+async def list_jobs(principal: Reader) -> Page[JobOut]:
+    """The batch jobs with their schedules and steps."""
+    return Page(items=[JobOut.of(job) for job in job_definitions.jobs().values()], next_cursor=None)
+
+
+@router.post("/runs", status_code=202, responses={200: {"model": RunOut, "description": "Started before"}})
+async def start_run(
+    body: RunIn,
+    request: Request,
+    connection: WriteConnection,
+    principal: Starter,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> RunOut:
+    """Have a job run over a data interval.
+
+    The same Idempotency-Key is answered with the same run. While the same work is queued or running, the answer is
+    that run, too. What has succeeded before is computed again.
+    """
+    settings: Settings = request.app.state.settings
+    await runs.end_lost(connection, settings.batch_lost_seconds)
+    started = await runs.start(connection, body.asked_by(principal.name), key=idempotency_key)
+    if not started.is_new:
+        response.status_code = 200
+        response.headers["Idempotent-Replayed"] = "true"
+    response.headers["Location"] = f"{request.url.path}/{started.run_id}"
+    return await _shown(connection, started.run_id)
+
+
+@router.get("/runs")
+async def list_runs(
+    connection: ReadConnection,
+    paging: Paging,
+    principal: Reader,
+    job: Annotated[str | None, Query(max_length=64)] = None,
+    status: Annotated[RunStatus | None, Query()] = None,
+    interval_from: Annotated[datetime | None, Query(alias="intervalFrom", description="Ends after this.")] = None,
+    interval_to: Annotated[datetime | None, Query(alias="intervalTo", description="Starts before this.")] = None,
+) -> Page[RunOut]:
+    """Runs with their steps, the latest request first."""
+    optional = (
+        None if job is None else run.c.job == job,
+        None if status is None else run.c.status == status.value,
+        None if interval_from is None else run.c.interval_end > interval_from,
+        None if interval_to is None else run.c.interval_start < interval_to,
+    )
+    statement = select(run).where(*(condition for condition in optional if condition is not None))
+    rows = await fetch_all(connection, keyset(statement, [run.c.requested_at.desc(), run.c.run_id.desc()], paging))
+    steps = defaultdict(list)
+    for step in await run_queries.steps_of(connection, [row["run_id"] for row in rows]):
+        steps[step["run_id"]].append(step)
+    return paging.page(rows, ["requested_at", "run_id"], lambda row: RunOut.of(row, steps[row["run_id"]]))
+
+
+@router.get("/runs/{run_id}")
+async def get_run(
+    run_id: UUID,
+    request: Request,
+    principal: Reader,
+    wait_seconds: Annotated[
+        int,
+        Query(alias="waitSeconds", ge=0, le=LONGEST_WAIT_SECONDS, description="Answer once the run is over, or then."),
+    ] = 0,
+) -> RunOut:
+    """One run with its steps."""
+    pool: Pool = request.app.state.pool
+    give_up_at = asyncio.get_running_loop().time() + wait_seconds
+    while True:
+        async with acquired(pool) as connection, connection.transaction(readonly=True):
+            shown = await _shown(connection, run_id)
+        if shown.status.is_final or asyncio.get_running_loop().time() >= give_up_at:
+            return shown
+        await asyncio.sleep(POLL_SECONDS)
+
+
+@router.get("/runs/{run_id}/logs")
+async def list_run_logs(
+    run_id: UUID, connection: ReadConnection, paging: Paging, principal: Reader
+) -> Page[LogLineOut]:
+    """What a run has logged, in order."""
+    await runs.found(connection, run_id)
+    statement = select(run_log).where(run_log.c.run_id == run_id)
+    rows = await fetch_all(connection, keyset(statement, [run_log.c.id], paging))
+    return paging.page(rows, ["id"], LogLineOut.of)
+
+
+@router.post("/runs/{run_id}/retry", status_code=202)
+async def retry_run(run_id: UUID, request: Request, connection: WriteConnection, principal: Starter) -> RunOut:
+    """Go on with the steps of a failed or cancelled run that have not succeeded."""
+    settings: Settings = request.app.state.settings
+    await runs.end_lost(connection, settings.batch_lost_seconds)
+    await runs.retry(connection, run_id)
+    return await _shown(connection, run_id)
+
+
+@router.post("/runs/{run_id}/cancel", status_code=202)
+async def cancel_run(run_id: UUID, connection: WriteConnection, principal: Starter) -> RunOut:
+    """End a run: at once while it is queued, else within seconds. What it has replaced until then stays."""
+    await runs.cancel(connection, run_id, principal.name)
+    return await _shown(connection, run_id)
+
+
+async def _shown(connection: Connection, run_id: UUID) -> RunOut:
+    row = await runs.found(connection, run_id)
+    return RunOut.of(row, await run_queries.steps_of(connection, [run_id]))
