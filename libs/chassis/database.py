@@ -112,6 +112,10 @@ async def acquired(pool: Pool) -> AsyncIterator[Connection]:
     try:
         # The pool's proxy forwards every method of the connection.
         yield cast(Connection, connection)
+    except asyncpg.InternalClientError as error:
+        # The server has ended the session with a FATAL message, and the driver still waits for what never follows one.
+        connection.terminate()
+        raise database_unavailable() from error
     except asyncpg.InterfaceError as error:
         if _is_lost(connection):
             raise database_unavailable() from error

@@ -12,16 +12,17 @@ from services.inventory.refusal import AlreadyReversed, NotReversible, UnknownTr
 from services.inventory.transaction import Document
 
 
-async def reverse(pool: Pool, transaction_id: UUID, document: Document) -> Outcome:
-    """Post `document` with the opposite lines of the transaction; sent again it is replayed.
+async def reverse(pool: Pool, document: Document) -> Outcome:
+    """Post `document` with the opposite lines of the transaction that it reverses; sent again it is replayed.
 
     Raises UnknownTransaction, AlreadyReversed and NotReversible.
     """
+    assert document.reverses_id is not None, "the document names the transaction that it reverses"
     async with acquired(pool) as connection:
         known = await transactions.known(connection, [document.transaction_id])
         if document.transaction_id in known:
             return repeated(document, known[document.transaction_id])
-        opposite = await _opposite(connection, transaction_id, document)
+        opposite = await _opposite(connection, document.reverses_id, document)
     [outcome] = await ledger.post(pool, [opposite], ErrorPolicy.REJECT_ALL)
     return outcome
 

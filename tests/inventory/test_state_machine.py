@@ -76,8 +76,9 @@ class Model:
             case ("sweep",):
                 await reservations.sweep(self.pool, most_holds=2)
             case ("reverse", int() as choice) if self.posted:
-                document = Document(uuid4(), TransactionType.ADJUSTMENT, (), b"", "model")
-                await reversals.reverse(self.pool, self.posted[choice % len(self.posted)], document)
+                chosen = self.posted[choice % len(self.posted)]
+                document = Document(uuid4(), TransactionType.ADJUSTMENT, (), b"", "model", reverses_id=chosen)
+                await reversals.reverse(self.pool, document)
             case (verb, int() as choice, *rest) if self.reserved:
                 await self.continue_reservation(str(verb), *self.reserved[choice % len(self.reserved)], rest)
 

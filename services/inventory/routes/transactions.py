@@ -72,7 +72,7 @@ async def reverse_transaction(
     transaction_id: UUID, body: ReversalIn, pool: DatabasePool, principal: Operator, response: Response
 ) -> TransactionOut:
     """Take a transaction back with a new one of opposite lines; each transaction at most once."""
-    outcome = await reversals.reverse(pool, transaction_id, body.document(transaction_id, principal.name))
+    outcome = await reversals.reverse(pool, body.document(transaction_id, principal.name))
     return await answer(outcome, pool, response)
 
 
