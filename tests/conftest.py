@@ -54,7 +54,10 @@ async def database(servers: Servers, template_database: str) -> AsyncIterator[Da
 async def kafka(servers: Servers) -> KafkaSettings:
     """Kafka with all topics, under a prefix of the module's own."""
     settings = KafkaSettings(
-        bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=f"test-{next(_numbers)}-", partitions=4
+        bootstrap_servers=servers.kafka_bootstrap_servers,
+        topic_prefix=f"test-{next(_numbers)}-",
+        partitions=4,
+        fetch_pause_ms=20,
     )
     await ensure_topics(settings)
     return settings

@@ -27,6 +27,8 @@ from migrations.roles import OWNER, RUNTIME_ROLES
 
 DATABASE: Final = "stockflow"
 _ROLES: Final = tuple(role.removeprefix("stockflow_") for role in (OWNER, *RUNTIME_ROLES))
+_EMBEDDED_BROKER: Final = {"KAFKA_FETCH_PAUSE_MS": "50"}
+"""It answers an empty fetch at once, and an idle consumer would keep asking."""
 _LAPTOP: Final = {
     "KAFKA_SESSION_TIMEOUT_MS": "6000",
     "KAFKA_ON_TOPIC_RECREATED": "restart",
@@ -69,7 +71,7 @@ class Stack:
         self._fresh = fresh
         self._processes = processes
         self._program = program
-        self._environment = dict(environment or {})
+        self._environment = (_EMBEDDED_BROKER if broker == "embedded" else {}) | dict(environment or {})
         self._servers = Servers(
             self.directory, on_restart=self._after_restart, broker=broker, broker_nodes=broker_nodes
         )

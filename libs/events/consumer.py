@@ -15,12 +15,13 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, NoOffsetForPartitionError
 from prometheus_client import Counter, Gauge, Histogram
 
 from libs.events import decoding, lag
+from libs.events.assignor import ByName
 from libs.events.decoding import Poison, Received
+from libs.events.envelope import Event
 from libs.events.failpoints import failpoint
 from libs.events.settings import KafkaSettings
 from libs.events.sink import Claim, Fenced, PartitionBatch, PoisonError, RecordId, Sink
@@ -38,6 +39,11 @@ REBALANCES = Counter("stockflow_consumer_rebalances_total", "Assignments receive
 GAPS = Counter("stockflow_consumer_offset_gaps_total", "Claims whose records the broker had deleted.", ["group"])
 COMMIT_ERRORS = Counter("stockflow_consumer_commit_errors_total", "Kafka commits refused; harmless.", ["group"])
 LAG_MESSAGES = Gauge("stockflow_consumer_lag_messages", "Records not applied yet.", ["group", "topic", "partition"])
+LAG_SECONDS = Gauge(
+    "stockflow_consumer_lag_seconds",
+    "Age of the record that was read last, 0 where none is left to apply.",
+    ["group", "topic", "partition"],
+)
 LATENCY = Histogram(
     "stockflow_consumer_latency_seconds",
     "From the event's recording to its result being written.",
@@ -53,6 +59,8 @@ BATCH_RECORDS = Histogram(
 )
 
 MAX_POLL_RECORDS = 2_000
+ANSWER_MS = 5
+"""How long a broker that does not wait may take to answer a fetch."""
 COMMIT_SECONDS = 5.0
 STOP_SECONDS = 10.0
 DRAIN_SECONDS = 20.0
@@ -157,6 +165,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer = None
         self._leases: dict[TopicPartition, _Lease] = {}
         self._generation = 0
+        self._is_stopping = False
         self._claiming: asyncio.Task[None] | None = None
         self._writing: asyncio.Task[None] | None = None
         self._waiting_since: float | None = None
@@ -183,7 +192,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             request_timeout_ms=REBALANCE_TIMEOUT_MS + 5_000,
             max_poll_interval_ms=300_000,
             max_partition_fetch_bytes=self._kafka.max_message_bytes,
-            partition_assignment_strategy=(StickyPartitionAssignor,),
+            partition_assignment_strategy=(ByName(self._kafka.group_instance_id),),
         )
         self._consumer.subscribe(list(self._topics), listener=self)
         try:
@@ -194,6 +203,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
                 _raise_failure(self._writing)
                 await self._commit_to_kafka()
         finally:
+            self._is_stopping = True
             await _cancel(self._claiming, self._writing)
             with suppress(TimeoutError, KafkaError):
                 await asyncio.wait_for(self._consumer.stop(), STOP_SECONDS)
@@ -213,7 +223,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._generation += 1
         await _cancel(self._claiming)
         self._claiming = None
-        failpoint("consumer.revoked")
+        if self._leases:
+            failpoint("consumer.revoked")
         await self._write_rest(REBALANCE_TIMEOUT_MS / 2000)
         self._leases.clear()
 
@@ -223,7 +234,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._generation += 1
         self._leases.clear()
         self._lost.clear()
-        self._claiming = asyncio.create_task(self._claim(self._generation, sorted(assigned)))
+        if not self._is_stopping:  # A rebalance may end while the consumer is being stopped.
+            self._claiming = asyncio.create_task(self._claim(self._generation, sorted(assigned)))
 
     async def _consume(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -245,6 +257,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._is_full() and self._writing:
             await asyncio.wait({self._writing}, timeout=0.2)
         readable = self._readable() or (_NO_PARTITION,)
+        if self._kafka.fetch_pause_ms:
+            await self._rest(self._kafka.fetch_pause_ms / 1000)
         try:
             return await self._consumer.getmany(  # type: ignore[no-any-return]
                 *readable, timeout_ms=self._poll_timeout_ms(), max_records=MAX_POLL_RECORDS
@@ -252,6 +266,13 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         except NoOffsetForPartitionError:
             # A partition came back to us while we polled it under its old lease; the claim under way will seek it.
             return {}
+
+    async def _rest(self, seconds: float) -> None:
+        """Fetch nothing for a moment."""
+        resting = self._consumer.assignment() - self._consumer.paused()
+        self._consumer.pause(*resting)
+        await asyncio.sleep(seconds)
+        self._consumer.resume(*(resting & self._consumer.assignment()))
 
     def _readable(self) -> Sequence[TopicPartition]:
         """The claimed partitions, none while enough is waiting to be written."""
@@ -266,6 +287,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         return self._waiting() >= self._flush_max_records or waiting_bytes >= self._flush_max_bytes
 
     def _poll_timeout_ms(self) -> int:
+        if self._kafka.fetch_pause_ms:
+            return ANSWER_MS
         if self._waiting_since is None:
             return 200
         if self._is_full():
@@ -391,7 +414,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             APPLIED.labels(group, topic).inc(len(batch.received))
             DEAD_LETTERS.labels(group, topic).inc(len(batch.poison))
             if batch.received:
-                LATENCY.labels(group).observe(max(0.0, time.time() - batch.received[0].record.timestamp / 1000))
+                LATENCY.labels(group).observe(max(0.0, time.time() - _recorded_at(batch.received[0])))
 
     async def _claim(self, generation: int, partitions: Sequence[TopicPartition]) -> None:
         """Fence earlier owners, find out where to go on, and only then let the partitions be polled."""
@@ -453,7 +476,10 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             highwater = self._consumer.highwater(partition)
             if highwater is not None:
                 behind = highwater - lease.taken_offset
-                LAG_MESSAGES.labels(self._sink.group, lease.topic.name, partition.partition).set(max(0, behind))
+                place = (self._sink.group, lease.topic.name, partition.partition)
+                LAG_MESSAGES.labels(*place).set(max(0, behind))
+                waited = time.time() - lease.last.timestamp / 1000 if lease.last and behind > 0 else 0.0
+                LAG_SECONDS.labels(*place).set(waited)
         offsets = {partition: offset for partition, offset in self._to_commit.items() if partition in self._leases}
         self._to_commit.clear()
         if not offsets:
@@ -462,6 +488,12 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.wait_for(self._consumer.commit(offsets), STOP_SECONDS)
         except (CommitFailedError, IllegalStateError, KafkaError, TimeoutError):
             COMMIT_ERRORS.labels(self._sink.group).inc()
+
+
+def _recorded_at(received: Received) -> float:
+    """When an event was recorded, in seconds since 1970; when it was sent, where a third party does not tell."""
+    event = received.event
+    return event.recorded_at.timestamp() if isinstance(event, Event) else received.record.timestamp / 1000
 
 
 def _anchor_places(

@@ -27,6 +27,11 @@ class KafkaSettings(BaseSettings):
     group_instance_id: str | None = Field(
         None, description="Unique name of the process in its group: a restart takes its partitions over at once."
     )
+    fetch_pause_ms: int = Field(
+        0,
+        ge=0,
+        description="Rest between fetches, for a broker that answers an empty fetch at once; 0 = it waits itself.",
+    )
     on_gap: Literal["fail", "earliest", "latest"] = Field(
         "fail", description="What to do when records were deleted before they were applied."
     )
