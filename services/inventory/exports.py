@@ -3,7 +3,7 @@
 import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 from typing import IO, Any, Final, cast
 
@@ -26,13 +26,15 @@ _ARROW_TYPES: Final[dict[str, pyarrow.DataType]] = {
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-async def stream(pool: Pool, dataset: Dataset, file_format: Format) -> AsyncIterator[bytes]:
-    """The file of a dataset, columns named as in REST."""
+async def stream(
+    pool: Pool, dataset: Dataset, file_format: Format, warehouses: Collection[str] | None
+) -> AsyncIterator[bytes]:
+    """The file of a dataset, columns named as in REST; with `warehouses`, of these only."""
     writer = _CsvWriter(dataset) if file_format == "csv" else _ParquetWriter(dataset)
     async with (
         acquired(pool) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
-        aclosing(datasets.read(connection, dataset, ROWS_AT_ONCE)) as pieces,
+        aclosing(datasets.read(connection, dataset, warehouses, ROWS_AT_ONCE)) as pieces,
     ):
         async for rows in pieces:
             yield await asyncio.to_thread(writer.write, rows)

@@ -152,3 +152,11 @@ stock_repair = Table(
     Column("undoes_id", Uuid),
     Column("applied_at", _instant),
 )
+
+stock_repair_item = Table(
+    "stock_repair_item",
+    metadata,
+    Column("repair_id", Uuid, primary_key=True),
+    Column("sku", Text, primary_key=True),
+    Column("warehouse_id", Text, primary_key=True),
+)

@@ -61,6 +61,32 @@ async def test_the_past_reads_as_it_was_known_or_as_it_happened(inventory: Inven
     assert [each.json()["quantityOnHand"] for each in (recorded, occurred, present)] == [0, 2, 7]
 
 
+async def test_the_past_of_many_levels_reads_like_that_of_one(inventory: Inventory) -> None:
+    now = datetime.now(UTC)
+    yesterday = (now - timedelta(days=1)).isoformat()
+    for warehouse in ("BERLIN-1", "PARIS-1"):
+        await inventory.receive(5, warehouse_id=warehouse)
+        early = a_document("RECEIPT", a_line(inventory.sku, 2, warehouse), occurredAt=yesterday)
+        await inventory.post(early)
+
+    async def listed(**parameters: str) -> list[tuple[str, int, int]]:
+        found: list[tuple[str, int, int]] = []
+        cursor: dict[str, str] = {}
+        while True:
+            query = {"sku": inventory.sku, "limit": "1", **parameters, **cursor}
+            page = (await inventory.http.get("/stock-levels", params=query)).json()
+            found += [(item["warehouseId"], item["quantityOnHand"], item["entries"]) for item in page["items"]]
+            if page["nextCursor"] is None:
+                return found
+            cursor = {"cursor": page["nextCursor"]}
+
+    assert await listed(asOf=yesterday) == [("BERLIN-1", 0, 0), ("PARIS-1", 0, 0)]
+    assert await listed(asOf=yesterday, basis="occurred") == [("BERLIN-1", 2, 1), ("PARIS-1", 2, 1)]
+    assert await listed(asOf=datetime.now(UTC).isoformat()) == [("BERLIN-1", 7, 2), ("PARIS-1", 7, 2)]
+    status = await inventory.http.get("/stock-levels", params={"asOf": yesterday, "status": "IN_STOCK"})
+    assert status.status_code == 422
+
+
 async def test_a_number_is_no_instant(inventory: Inventory) -> None:
     answer = await inventory.http.get(f"/stock-levels/BERLIN-1/{inventory.sku}", params={"asOf": "0.5"})
 

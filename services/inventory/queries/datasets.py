@@ -1,6 +1,6 @@
 """Whole datasets, read piece by piece from published views."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,9 +84,17 @@ DATASETS: Final = {
 }
 
 
-async def read(connection: Connection, dataset: Dataset, limit: int) -> AsyncGenerator[list[asyncpg.Record], None]:
-    """The rows of a dataset in lists of at most `limit`, from a cursor of the caller's transaction."""
+async def read(
+    connection: Connection, dataset: Dataset, warehouses: Collection[str] | None, limit: int
+) -> AsyncGenerator[list[asyncpg.Record], None]:
+    """The rows of a dataset in lists of at most `limit`, from a cursor of the caller's transaction.
+
+    With `warehouses` only rows of these; a dataset that knows no warehouses is given whole.
+    """
     columns = ", ".join(f"{name}::text" if kind == "text" else name for name, kind in dataset.fields)
-    cursor = await connection.cursor(f"SELECT {columns} FROM {dataset.view} ORDER BY {dataset.order}")
+    restricted = warehouses is not None and ("warehouse_id", "text") in dataset.fields
+    where = "WHERE warehouse_id = ANY($1::text[])" if restricted else ""
+    statement = f"SELECT {columns} FROM {dataset.view} {where} ORDER BY {dataset.order}"
+    cursor = await connection.cursor(statement, *([list(warehouses or ())] if restricted else ()))
     while rows := await cursor.fetch(limit):
         yield rows

@@ -4,13 +4,15 @@ from datetime import datetime
 from typing import Any
 
 import asyncpg
-from sqlalchemy import BigInteger, ColumnElement, Select, case, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, FromClause, Select, case, cast, func, select, true
 
 from libs.chassis.database import Connection
 from libs.events.inventory import StockStatus
-from services.inventory.tables import allocation, stock_level
+from services.inventory.tables import allocation, ledger_entry, stock_level
 
 _level = stock_level.c
+_entry = ledger_entry.c
+_of_the_level = (_entry.sku == _level.sku, _entry.warehouse_id == _level.warehouse_id)
 _overdue = (
     select(func.coalesce(cast(func.sum(allocation.c.outstanding), BigInteger), 0))
     .where(
@@ -48,42 +50,38 @@ def stock_levels() -> Select[Any]:
     )
 
 
-async def on_hand_recorded(connection: Connection, sku: str, warehouse_id: str, as_of: datetime) -> asyncpg.Record:
-    """(quantity_on_hand, entries) of what was recorded by this instant: the past as it was known then."""
-    row = await connection.fetchrow(
-        """
-        SELECT coalesce(max(quantity_after), 0)::bigint AS quantity_on_hand, coalesce(max(sequence), 0) AS entries
-          FROM (SELECT quantity_after, sequence
-                  FROM ledger_entry
-                 WHERE sku = $1 AND warehouse_id = $2 AND recorded_at <= $3
-                 ORDER BY sequence DESC
-                 LIMIT 1) AS latest
-        """,
-        sku,
-        warehouse_id,
-        as_of,
+def recorded_levels(as_of: datetime) -> Select[Any]:
+    """What was on hand by what was recorded at this instant, one row per stock item: the past as it was known then."""
+    latest = (
+        select(_entry.quantity_after, _entry.sequence)
+        .where(*_of_the_level, _entry.recorded_at <= as_of)
+        .order_by(_entry.sequence.desc())
+        .limit(1)
+        .lateral()
     )
-    assert row is not None, "an aggregate has one row"
-    return row
+    return _levels_as_of(latest, latest.c.quantity_after, latest.c.sequence)
 
 
-async def on_hand_occurred(connection: Connection, sku: str, warehouse_id: str, as_of: datetime) -> asyncpg.Record:
-    """(quantity_on_hand, entries) of what had happened by this instant, as far as it is known now.
+def occurred_levels(as_of: datetime) -> Select[Any]:
+    """What was on hand by what had happened at this instant, as far as it is known now, one row per stock item.
 
     May be negative when entries were recorded out of order.
     """
-    row = await connection.fetchrow(
-        """
-        SELECT coalesce(sum(quantity_change), 0)::bigint AS quantity_on_hand, count(*) AS entries
-          FROM ledger_entry
-         WHERE sku = $1 AND warehouse_id = $2 AND occurred_at <= $3
-        """,
-        sku,
-        warehouse_id,
-        as_of,
+    sums = (
+        select(cast(func.sum(_entry.quantity_change), BigInteger).label("on_hand"), func.count().label("entries"))
+        .where(*_of_the_level, _entry.occurred_at <= as_of)
+        .lateral()
     )
-    assert row is not None, "an aggregate has one row"
-    return row
+    return _levels_as_of(sums, sums.c.on_hand, sums.c.entries)
+
+
+def _levels_as_of(ledger: FromClause, on_hand: ColumnElement[Any], entries: ColumnElement[Any]) -> Select[Any]:
+    return select(
+        _level.sku,
+        _level.warehouse_id,
+        func.coalesce(on_hand, 0).label("quantity_on_hand"),
+        func.coalesce(entries, 0).label("entries"),
+    ).join_from(stock_level, ledger, true(), isouter=True)
 
 
 async def read_level(connection: Connection, sku: str, warehouse_id: str) -> asyncpg.Record | None:

@@ -62,6 +62,14 @@ async def insert_allocations(
     )
 
 
+async def warehouse_ids(connection: Connection, reservation_id: UUID) -> list[str]:
+    """The warehouses that a reservation holds or held units in."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT warehouse_id FROM allocation WHERE reservation_id = $1 ORDER BY warehouse_id", reservation_id
+    )
+    return [row["warehouse_id"] for row in rows]
+
+
 async def find(connection: Connection, reservation_id: UUID) -> Mapping[str, Any] | None:
     """A reservation with its `lines`, what is overdue counted as released, and `now` of the database."""
     head: asyncpg.Record | None = await connection.fetchrow(

@@ -94,6 +94,14 @@ async def header(connection: Connection, transaction_id: UUID) -> asyncpg.Record
     )
 
 
+async def warehouse_ids(connection: Connection, transaction_id: UUID) -> list[str]:
+    """The warehouses that a transaction moved stock in."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT warehouse_id FROM ledger_entry WHERE transaction_id = $1 ORDER BY warehouse_id", transaction_id
+    )
+    return [row["warehouse_id"] for row in rows]
+
+
 async def reversal_of(connection: Connection, transaction_id: UUID) -> UUID | None:
     """The transaction that reversed this one, or None."""
     found: UUID | None = await connection.fetchval(

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Response
+from sqlalchemy import ColumnElement, Table, exists, true
 
 from libs.chassis.auth import Principal, require
 from libs.chassis.problems import MEDIA_TYPE
@@ -14,6 +15,20 @@ Repairer = Annotated[Principal, Depends(require("ops:repair"))]
 
 SkuInPath = Annotated[Sku, Path(description="May contain slashes.")]
 WarehouseInPath = Annotated[WarehouseId, Path()]
+
+
+def visible_items(principal: Principal, table: Table) -> ColumnElement[bool]:
+    """Condition: the row's warehouse is one that the key may act on."""
+    return true() if principal.warehouses is None else table.c.warehouse_id.in_(sorted(principal.warehouses))
+
+
+def visible_documents(principal: Principal, document: Table, lines: Table) -> ColumnElement[bool]:
+    """Condition: the key may act on every warehouse that the document's lines are about."""
+    if principal.warehouses is None:
+        return true()
+    key = next(iter(document.primary_key)).name
+    elsewhere = lines.c.warehouse_id.not_in(sorted(principal.warehouses))
+    return ~exists().where(lines.c[key] == document.c[key], elsewhere)
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:

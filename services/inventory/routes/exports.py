@@ -22,13 +22,13 @@ FILE: dict[int | str, dict[str, Any]] = {
 async def export_dataset(
     dataset: Literal["products", "stock-levels", "ledger-entries"],
     pool: DatabasePool,
-    _principal: Reader,
+    principal: Reader,
     file_format: Annotated[Format, Query(alias="format")] = "csv",
 ) -> StreamingResponse:
-    """A whole dataset as a file, all of it as it stands at one moment.
+    """A whole dataset as a file, all of it as it stands at one moment; of the key's warehouses if it is restricted.
 
     In CSV, text that a spreadsheet would take for a formula gets an apostrophe in front.
     """
     headers = {"Content-Disposition": f'attachment; filename="{dataset}.{file_format}"'}
-    content = exports.stream(pool, DATASETS[dataset], file_format)
+    content = exports.stream(pool, DATASETS[dataset], file_format, principal.warehouses)
     return StreamingResponse(content, media_type=MEDIA_TYPES[file_format], headers=headers)

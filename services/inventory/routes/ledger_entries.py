@@ -9,7 +9,7 @@ from sqlalchemy import select
 from libs.chassis.database import ReadConnection, fetch_all
 from libs.chassis.paging import Page, Paging, keyset
 from libs.events.envelope import Sku, WarehouseId
-from services.inventory.routes.access import Reader
+from services.inventory.routes.access import Reader, visible_items
 from services.inventory.schemas.fields import InstantParameter
 from services.inventory.schemas.stock import LedgerEntryOut
 from services.inventory.tables import ledger_entry, stock_transaction
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/api/v1/ledger-entries", tags=["ledger"])
 @router.get("")
 async def list_ledger_entries(
     connection: ReadConnection,
-    _principal: Reader,
+    principal: Reader,
     paging: Paging,
     sku: Annotated[Sku | None, Query()] = None,
     warehouse_id: Annotated[WarehouseId | None, Query(alias="warehouseId")] = None,
@@ -37,6 +37,7 @@ async def list_ledger_entries(
     statement = select(*entry, document.transaction_type, document.reference_id, document.source).join(
         stock_transaction, document.transaction_id == entry.transaction_id
     )
+    statement = statement.where(visible_items(principal, ledger_entry))
     if sku is not None:
         statement = statement.where(entry.sku == sku)
     if warehouse_id is not None:

@@ -1,22 +1,31 @@
 """Stock levels: how many units of a sku are in a warehouse, and when that counts as low."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any
 
+import asyncpg
 from fastapi import APIRouter, Query, Response
 
-from libs.chassis.database import Connection, ReadConnection, WriteConnection, fetch_all
+from libs.chassis.database import Connection, ReadConnection, WriteConnection, fetch_all, fetch_one
 from libs.chassis.etag import IfMatch, etag
 from libs.chassis.paging import Page, Paging, keyset
+from libs.chassis.problems import Problem
 from libs.events.envelope import Sku, WarehouseId
 from libs.events.inventory import StockStatus
 from services.inventory import thresholds
 from services.inventory.queries import readings
 from services.inventory.refusal import UnknownStockItem
-from services.inventory.routes.access import Operator, Reader, SkuInPath, WarehouseInPath, refusals
+from services.inventory.routes.access import Operator, Reader, SkuInPath, WarehouseInPath, refusals, visible_items
 from services.inventory.schemas.fields import InstantParameter, Quantity
 from services.inventory.schemas.stock import AsOfBasis, StockLevelAsOfOut, StockLevelOut, ThresholdsIn
 from services.inventory.stock import StockItem
 from services.inventory.tables import stock_level
+
+AsOf = Annotated[InstantParameter | None, Query(alias="asOf", description="What was on hand then, by the ledger.")]
+Basis = Annotated[AsOfBasis, Query(description="Which time asOf goes by.")]
+_AS_OF = {AsOfBasis.RECORDED: readings.recorded_levels, AsOfBasis.OCCURRED: readings.occurred_levels}
 
 router = APIRouter(prefix="/api/v1/stock-levels", tags=["stock"], responses=refusals(409, 412, 428))
 
@@ -24,15 +33,20 @@ router = APIRouter(prefix="/api/v1/stock-levels", tags=["stock"], responses=refu
 @router.get("")
 async def list_stock_levels(
     connection: ReadConnection,
-    _principal: Reader,
+    principal: Reader,
     paging: Paging,
     sku: Annotated[Sku | None, Query()] = None,
     warehouse_id: Annotated[WarehouseId | None, Query(alias="warehouseId")] = None,
     status: Annotated[StockStatus | None, Query()] = None,
     available_lt: Annotated[Quantity | None, Query(alias="availableLt", description="Fewer than this.")] = None,
-) -> Page[StockLevelOut]:
-    """Stock levels by sku and warehouse."""
-    statement = readings.stock_levels()
+    as_of: AsOf = None,
+    basis: Basis = AsOfBasis.RECORDED,
+) -> Page[StockLevelOut] | Page[StockLevelAsOfOut]:
+    """Stock levels by sku and warehouse; with asOf what was on hand then, which takes no `status` or `availableLt`."""
+    if as_of is not None and not (status is None and available_lt is None):
+        raise Problem(422, "validation-failed", "asOf is of quantities on hand: it takes no status or availableLt.")
+    statement = readings.stock_levels() if as_of is None else _AS_OF[basis](as_of)
+    statement = statement.where(visible_items(principal, stock_level))
     if sku is not None:
         statement = statement.where(stock_level.c.sku == sku)
     if warehouse_id is not None:
@@ -42,7 +56,9 @@ async def list_stock_levels(
     if available_lt is not None:
         statement = statement.where(readings.available < available_lt)
     rows = await fetch_all(connection, keyset(statement, [stock_level.c.sku, stock_level.c.warehouse_id], paging))
-    return paging.page(rows, ["sku", "warehouse_id"], StockLevelOut.of)
+    if as_of is None:
+        return paging.page(rows, ["sku", "warehouse_id"], StockLevelOut.of)
+    return paging.page(rows, ["sku", "warehouse_id"], partial(_as_of, as_of, basis))
 
 
 @router.patch("/{warehouse_id}/{sku:path}/thresholds")
@@ -67,21 +83,25 @@ async def get_stock_level(
     warehouse_id: WarehouseInPath,
     sku: SkuInPath,
     connection: ReadConnection,
-    _principal: Reader,
+    principal: Reader,
     response: Response,
-    as_of: Annotated[
-        InstantParameter | None, Query(alias="asOf", description="What was on hand then, by the ledger.")
-    ] = None,
-    basis: Annotated[AsOfBasis, Query(description="Which time asOf goes by.")] = AsOfBasis.RECORDED,
+    as_of: AsOf = None,
+    basis: Basis = AsOfBasis.RECORDED,
 ) -> StockLevelOut | StockLevelAsOfOut:
     """The level of one stock item; nothing on hand, at revision 0, where it never had any stock."""
+    principal.check_warehouses(warehouse_id)
     level = await _answer(connection, StockItem(sku, warehouse_id), response)
     if as_of is None:
         return level
-    read = readings.on_hand_recorded if basis is AsOfBasis.RECORDED else readings.on_hand_occurred
-    figures = await read(connection, sku, warehouse_id, as_of)
     del response.headers["ETag"]
-    return StockLevelAsOfOut(sku=sku, warehouse_id=warehouse_id, as_of=as_of, basis=basis, **figures)
+    this = (stock_level.c.sku == sku) & (stock_level.c.warehouse_id == warehouse_id)
+    row = await fetch_one(connection, _AS_OF[basis](as_of).where(this))
+    never = {"sku": sku, "warehouse_id": warehouse_id, "quantity_on_hand": 0, "entries": 0}
+    return _as_of(as_of, basis, row or never)
+
+
+def _as_of(as_of: datetime, basis: AsOfBasis, row: asyncpg.Record | Mapping[str, Any]) -> StockLevelAsOfOut:
+    return StockLevelAsOfOut.of({**row, "as_of": as_of, "basis": basis})
 
 
 async def _answer(connection: Connection, item: StockItem, response: Response) -> StockLevelOut:

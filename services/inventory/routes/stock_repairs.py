@@ -10,10 +10,10 @@ from libs.chassis.paging import Page, Paging, keyset
 from services.inventory import repairs
 from services.inventory.queries import repairs as queries
 from services.inventory.refusal import UnknownRepair
-from services.inventory.routes.access import Reader, Repairer, mark_replayed, refusals
+from services.inventory.routes.access import Reader, Repairer, mark_replayed, refusals, visible_documents
 from services.inventory.schemas.repairs import StockRepairHeadOut, StockRepairIn, StockRepairOut, StockRepairUndoIn
 from services.inventory.stock import StockItem
-from services.inventory.tables import stock_repair
+from services.inventory.tables import stock_repair, stock_repair_item
 
 router = APIRouter(prefix="/api/v1/stock-repairs", tags=["operations"], responses=refusals(409))
 REPLAYED = {"model": StockRepairOut, "description": "Applied before"}
@@ -32,19 +32,20 @@ async def repair_stock(
 
 
 @router.get("")
-async def list_stock_repairs(
-    connection: ReadConnection, _principal: Reader, paging: Paging
-) -> Page[StockRepairHeadOut]:
+async def list_stock_repairs(connection: ReadConnection, principal: Reader, paging: Paging) -> Page[StockRepairHeadOut]:
     """Repairs without their levels, in the order of applying."""
     columns = stock_repair.c
-    rows = await fetch_all(connection, keyset(select(*columns), [columns.applied_at, columns.repair_id], paging))
+    statement = select(*columns).where(visible_documents(principal, stock_repair, stock_repair_item))
+    rows = await fetch_all(connection, keyset(statement, [columns.applied_at, columns.repair_id], paging))
     return paging.page(rows, ["applied_at", "repair_id"], StockRepairHeadOut.of)
 
 
 @router.get("/{repair_id}")
-async def get_stock_repair(repair_id: UUID, connection: ReadConnection, _principal: Reader) -> StockRepairOut:
+async def get_stock_repair(repair_id: UUID, connection: ReadConnection, principal: Reader) -> StockRepairOut:
     """One repair with the levels that it changed."""
-    return await _found(connection, repair_id)
+    found = await _found(connection, repair_id)
+    principal.check_warehouses(*{level.warehouse_id for level in found.levels})
+    return found
 
 
 @router.post("/{repair_id}/undo", status_code=201, responses={200: REPLAYED})
@@ -52,6 +53,7 @@ async def undo_stock_repair(
     repair_id: UUID, body: StockRepairUndoIn, connection: WriteConnection, principal: Repairer, response: Response
 ) -> StockRepairOut:
     """Restore what a repair changed; refused when a level has changed since."""
+    principal.check_warehouses(*{change.warehouse_id for change in await queries.changes(connection, repair_id)})
     if await repairs.undo(connection, body.repair(repair_id, principal.name)):
         mark_replayed(response)
     return await _found(connection, body.repair_id)

@@ -6,15 +6,16 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from sqlalchemy import select
 
-from libs.chassis.database import ReadConnection, fetch_all
+from libs.chassis.database import ReadConnection, acquired, fetch_all
 from libs.chassis.paging import Page, Paging, keyset
 from libs.events.inventory import TransactionType
 from services.inventory import reversals
-from services.inventory.routes.access import Operator, Reader, refusals
+from services.inventory.queries import transactions
+from services.inventory.routes.access import Operator, Reader, refusals, visible_documents
 from services.inventory.routes.posting import DatabasePool, Ledger, answer, stored
 from services.inventory.schemas.fields import InstantParameter
 from services.inventory.schemas.stock import ReversalIn, TransactionHeaderOut, TransactionIn, TransactionOut
-from services.inventory.tables import stock_transaction
+from services.inventory.tables import ledger_entry, stock_transaction
 
 router = APIRouter(prefix="/api/v1/transactions", tags=["transactions"], responses=refusals(409))
 
@@ -32,7 +33,7 @@ async def post_transaction(
 @router.get("")
 async def list_transactions(
     connection: ReadConnection,
-    _principal: Reader,
+    principal: Reader,
     paging: Paging,
     transaction_type: Annotated[TransactionType | None, Query(alias="transactionType")] = None,
     reference_id: Annotated[str | None, Query(alias="referenceId", max_length=256)] = None,
@@ -50,7 +51,7 @@ async def list_transactions(
     topic `inventory-events`.
     """
     columns = stock_transaction.c
-    statement = select(*columns)
+    statement = select(*columns).where(visible_documents(principal, stock_transaction, ledger_entry))
     if transaction_type is not None:
         statement = statement.where(columns.transaction_type == transaction_type.value)
     if reference_id is not None:
@@ -72,11 +73,15 @@ async def reverse_transaction(
     transaction_id: UUID, body: ReversalIn, pool: DatabasePool, principal: Operator, response: Response
 ) -> TransactionOut:
     """Take a transaction back with a new one of opposite lines; each transaction at most once."""
+    async with acquired(pool) as connection:
+        principal.check_warehouses(*await transactions.warehouse_ids(connection, transaction_id))
     outcome = await reversals.reverse(pool, body.document(transaction_id, principal.name))
     return await answer(outcome, pool, response)
 
 
 @router.get("/{transaction_id}")
-async def get_transaction(transaction_id: UUID, connection: ReadConnection, _principal: Reader) -> TransactionOut:
+async def get_transaction(transaction_id: UUID, connection: ReadConnection, principal: Reader) -> TransactionOut:
     """One posted transaction with its lines."""
-    return await stored(connection, transaction_id)
+    found = await stored(connection, transaction_id)
+    principal.check_warehouses(*{line.warehouse_id for line in found.lines})
+    return found

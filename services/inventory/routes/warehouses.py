@@ -21,9 +21,10 @@ warehouse = tables.warehouse
 
 @router.post("", status_code=201, responses={200: {"model": WarehouseOut, "description": "Created before"}})
 async def create_warehouse(
-    body: WarehouseIn, connection: WriteConnection, _principal: Operator, response: Response
+    body: WarehouseIn, connection: WriteConnection, principal: Operator, response: Response
 ) -> WarehouseOut:
     """Create a warehouse. The same body again changes nothing and answers 200."""
+    principal.check_warehouses(body.warehouse_id)
     row, replayed = await catalogue.create(connection, warehouse, body.model_dump(), request_hash(body))
     if replayed:
         mark_replayed(response)
@@ -47,9 +48,10 @@ async def list_warehouses(
 
 @router.post("/{warehouse_id}/archive")
 async def archive_warehouse(
-    warehouse_id: WarehouseInPath, connection: WriteConnection, _principal: Operator, once: Once, response: Response
+    warehouse_id: WarehouseInPath, connection: WriteConnection, principal: Operator, once: Once, response: Response
 ) -> WarehouseOut:
     """Take a warehouse out of use. Refused while it holds units."""
+    principal.check_warehouses(warehouse_id)
     if await once.is_repeated(connection):
         return _answer(await catalogue.find(connection, warehouse, warehouse_id), response)
     return _answer(await catalogue.archive_warehouse(connection, warehouse_id), response)
@@ -68,11 +70,12 @@ async def revise_warehouse(
     warehouse_id: WarehouseInPath,
     body: WarehousePatch,
     connection: WriteConnection,
-    _principal: Operator,
+    principal: Operator,
     if_match: IfMatch,
     response: Response,
 ) -> WarehouseOut:
     """Change fields of a warehouse; those left out stay."""
+    principal.check_warehouses(warehouse_id)
     changes = body.model_dump(exclude_unset=True)
     row = await catalogue.revise(connection, warehouse, warehouse_id, changes, if_match)
     return _answer(row, response)
