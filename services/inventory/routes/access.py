@@ -37,6 +37,12 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _REFUSED[status], "content": content} for status in statuses}
 
 
+def leads_to(parameter: str, field: str, *operation_ids: str) -> dict[str, Any]:
+    """OpenAPI links of an answer: the operations that take its `field` as their path `parameter`."""
+    value = f"$response.body#/{field}"
+    return {"links": {each: {"operationId": each, "parameters": {parameter: value}} for each in operation_ids}}
+
+
 _REFUSED = {
     409: "The state of stock or of the resource does not allow it",
     410: "The reservation is overdue",

@@ -11,7 +11,7 @@ from libs.chassis.etag import IfMatch, etag
 from libs.chassis.paging import Page, Paging, keyset
 from services.inventory import catalogue, tables
 from services.inventory.queries.catalogue import category_path
-from services.inventory.routes.access import Operator, Reader, mark_replayed, refusals
+from services.inventory.routes.access import Operator, Reader, leads_to, mark_replayed, refusals
 from services.inventory.routes.idempotency import Once
 from services.inventory.schemas.catalogue import (
     CategoryId,
@@ -27,7 +27,10 @@ router = APIRouter(prefix="/api/v1/categories", tags=["categories"], responses=r
 category = tables.category
 
 
-@router.post("", status_code=201, responses={200: {"model": CategoryOut, "description": "Created before"}})
+NEXT = leads_to("category_id", "categoryId", "get_category", "revise_category", "archive_category")
+
+
+@router.post("", status_code=201, responses={200: {"model": CategoryOut, "description": "Created before"}, 201: NEXT})
 async def create_category(
     body: CategoryIn, connection: WriteConnection, _principal: Operator, response: Response
 ) -> CategoryOut:

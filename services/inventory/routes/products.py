@@ -10,7 +10,7 @@ from libs.chassis.database import ReadConnection, WriteConnection, fetch_all
 from libs.chassis.etag import IfMatch, etag
 from libs.chassis.paging import Page, Paging, keyset
 from services.inventory import catalogue, tables
-from services.inventory.routes.access import Operator, Reader, SkuInPath, mark_replayed, refusals
+from services.inventory.routes.access import Operator, Reader, SkuInPath, leads_to, mark_replayed, refusals
 from services.inventory.routes.idempotency import Once
 from services.inventory.schemas.catalogue import CategoryId, ProductIn, ProductOut, ProductPatch, Status
 from services.inventory.schemas.fields import request_hash
@@ -19,7 +19,10 @@ router = APIRouter(prefix="/api/v1/products", tags=["products"], responses=refus
 product = tables.product
 
 
-@router.post("", status_code=201, responses={200: {"model": ProductOut, "description": "Created before"}})
+NEXT = leads_to("sku", "sku", "get_product", "revise_product", "archive_product")
+
+
+@router.post("", status_code=201, responses={200: {"model": ProductOut, "description": "Created before"}, 201: NEXT})
 async def create_product(
     body: ProductIn, connection: WriteConnection, _principal: Operator, response: Response
 ) -> ProductOut:

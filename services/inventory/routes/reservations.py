@@ -10,7 +10,7 @@ from libs.chassis.paging import Page, Paging, keyset
 from services.inventory import reservations
 from services.inventory.queries import reservations as queries
 from services.inventory.refusal import UnknownReservation
-from services.inventory.routes.access import Operator, Reader, mark_replayed, refusals, visible_documents
+from services.inventory.routes.access import Operator, Reader, leads_to, mark_replayed, refusals, visible_documents
 from services.inventory.routes.idempotency import Once
 from services.inventory.routes.posting import DatabasePool, answer
 from services.inventory.schemas.reservations import (
@@ -26,7 +26,10 @@ from services.inventory.tables import allocation, reservation
 router = APIRouter(prefix="/api/v1/reservations", tags=["reservations"], responses=refusals(409, 410))
 
 
-@router.post("", status_code=201, responses={200: {"model": ReservationOut, "description": "Made before"}})
+NEXT = leads_to("reservation_id", "reservationId", "get_reservation", "fulfil_reservation", "release_reservation")
+
+
+@router.post("", status_code=201, responses={200: {"model": ReservationOut, "description": "Made before"}, 201: NEXT})
 async def reserve_stock(
     body: ReservationIn, pool: DatabasePool, principal: Operator, response: Response
 ) -> ReservationOut:

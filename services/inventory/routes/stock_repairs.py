@@ -10,16 +10,17 @@ from libs.chassis.paging import Page, Paging, keyset
 from services.inventory import repairs
 from services.inventory.queries import repairs as queries
 from services.inventory.refusal import UnknownRepair
-from services.inventory.routes.access import Reader, Repairer, mark_replayed, refusals, visible_documents
+from services.inventory.routes.access import Reader, Repairer, leads_to, mark_replayed, refusals, visible_documents
 from services.inventory.schemas.repairs import StockRepairHeadOut, StockRepairIn, StockRepairOut, StockRepairUndoIn
 from services.inventory.stock import StockItem
 from services.inventory.tables import stock_repair, stock_repair_item
 
 router = APIRouter(prefix="/api/v1/stock-repairs", tags=["operations"], responses=refusals(409))
+NEXT = leads_to("repair_id", "repairId", "get_stock_repair", "undo_stock_repair")
 REPLAYED = {"model": StockRepairOut, "description": "Applied before"}
 
 
-@router.post("", status_code=201, responses={200: REPLAYED})
+@router.post("", status_code=201, responses={200: REPLAYED, 201: NEXT})
 async def repair_stock(
     body: StockRepairIn, connection: WriteConnection, principal: Repairer, response: Response
 ) -> StockRepairOut:

@@ -11,7 +11,7 @@ from libs.chassis.paging import Page, Paging, keyset
 from libs.events.inventory import TransactionType
 from services.inventory import reversals
 from services.inventory.queries import transactions
-from services.inventory.routes.access import Operator, Reader, refusals, visible_documents
+from services.inventory.routes.access import Operator, Reader, leads_to, refusals, visible_documents
 from services.inventory.routes.posting import DatabasePool, Ledger, answer, stored
 from services.inventory.schemas.fields import InstantParameter
 from services.inventory.schemas.stock import ReversalIn, TransactionHeaderOut, TransactionIn, TransactionOut
@@ -20,7 +20,10 @@ from services.inventory.tables import ledger_entry, stock_transaction
 router = APIRouter(prefix="/api/v1/transactions", tags=["transactions"], responses=refusals(409))
 
 
-@router.post("", status_code=201, responses={200: {"model": TransactionOut, "description": "Posted before"}})
+NEXT = leads_to("transaction_id", "transactionId", "get_transaction", "reverse_transaction")
+
+
+@router.post("", status_code=201, responses={200: {"model": TransactionOut, "description": "Posted before"}, 201: NEXT})
 async def post_transaction(
     body: TransactionIn, ledger: Ledger, pool: DatabasePool, principal: Operator, response: Response
 ) -> TransactionOut:

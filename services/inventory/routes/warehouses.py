@@ -10,7 +10,7 @@ from libs.chassis.database import ReadConnection, WriteConnection, fetch_all
 from libs.chassis.etag import IfMatch, etag
 from libs.chassis.paging import Page, Paging, keyset
 from services.inventory import catalogue, tables
-from services.inventory.routes.access import Operator, Reader, WarehouseInPath, mark_replayed, refusals
+from services.inventory.routes.access import Operator, Reader, WarehouseInPath, leads_to, mark_replayed, refusals
 from services.inventory.routes.idempotency import Once
 from services.inventory.schemas.catalogue import Status, WarehouseIn, WarehouseOut, WarehousePatch
 from services.inventory.schemas.fields import request_hash
@@ -19,7 +19,10 @@ router = APIRouter(prefix="/api/v1/warehouses", tags=["warehouses"], responses=r
 warehouse = tables.warehouse
 
 
-@router.post("", status_code=201, responses={200: {"model": WarehouseOut, "description": "Created before"}})
+NEXT = leads_to("warehouse_id", "warehouseId", "get_warehouse", "revise_warehouse", "archive_warehouse")
+
+
+@router.post("", status_code=201, responses={200: {"model": WarehouseOut, "description": "Created before"}, 201: NEXT})
 async def create_warehouse(
     body: WarehouseIn, connection: WriteConnection, principal: Operator, response: Response
 ) -> WarehouseOut:
