@@ -11,20 +11,18 @@ import random
 from collections import Counter as Tally
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache
 
 import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.producer.message_accumulator import BatchBuilder
 from prometheus_client import Counter, Gauge
 
 from libs.events import outbox
 from libs.events.failpoints import failpoint
 from libs.events.postgres import TRANSIENT
-from libs.events.producer import producer
+from libs.events.producer import partition_of, producer
 from libs.events.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -42,8 +40,6 @@ SHARE_SECONDS = 1.0
 """How often shards are shared out anew."""
 MEASURE_SECONDS = 10.0
 """How often the depth is measured, which counts all rows."""
-
-_partitioner = DefaultPartitioner()
 
 # Lock classes are per schema, because several services keep their outbox in one database.
 _PRESENCE = "(hashtext('relay:' || current_schema()) & 2147483647)"
@@ -123,7 +119,7 @@ class Relay:
 
         for row in rows:
             topic, key = self._kafka.topic(row["topic"]), row["key"].encode()
-            place = (topic, _partition(key, tuple(sorted(await sender.partitions_for(topic)))))
+            place = (topic, partition_of(key, tuple(sorted(await sender.partitions_for(topic)))))
             while not _append(open_batches.setdefault(place, sender.create_batch()), key, row):
                 await close(*place)
         for place in list(open_batches):
@@ -138,12 +134,6 @@ def _append(batch: BatchBuilder, key: bytes, row: asyncpg.Record) -> bool:
     """Whether the row found room; an empty batch takes a row of any size."""
     headers = [(name, value.encode()) for name, value in json.loads(row["headers"]).items()]
     return batch.append(key=key, value=row["value"], timestamp=None, headers=headers) is not None
-
-
-@lru_cache(maxsize=100_000)
-def _partition(key: bytes, partitions: tuple[int, ...]) -> int:
-    """Where Kafka's own clients put a key, murmur2 of it: other producers of the topic agree."""
-    return int(_partitioner(key, list(partitions), list(partitions)))
 
 
 async def _waiting(connection: asyncpg.Connection, shards: Sequence[int]) -> list[asyncpg.Record]:

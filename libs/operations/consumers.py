@@ -1,21 +1,28 @@
-"""`/consumers`: how far each consumer group of a service has come."""
+"""`/consumers`: how far each consumer group of a service has come, and which events have not arrived."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Annotated
 
 from aiokafka import TopicPartition
 from fastapi import APIRouter, Depends, Request
+from pydantic import Field
 
 from libs.chassis.auth import Principal, require
 from libs.chassis.database import acquired
 from libs.chassis.model import ApiModel
 from libs.chassis.paging import Page
 from libs.events import lag, offsets
-from libs.events.topics import Topic
+from libs.events.envelope import Sku, WarehouseId, stock_item_key
+from libs.events.postgres import as_ranges
+from libs.events.producer import partition_of
+from libs.events.topics import INVENTORY_EVENTS, Topic
 
 Operator = Annotated[Principal, Depends(require("ops:read"))]
+
+MOST_GAPS = 20
+"""Gaps shown of one partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,29 @@ Positions = Callable[[Request, str], Awaitable[Sequence[Position]]]
 """The positions of a group, read from wherever the service keeps them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Ledger entries of a stock item that have not arrived, though later ones have. Both ends belong to it."""
+
+    sku: str
+    warehouse_id: str
+    first_sequence: int
+    last_sequence: int
+
+
+Gaps = Callable[[Request], Awaitable[Sequence[Gap]]]
+"""Every gap that is open, in order of the stock items."""
+
+
+class GapOut(ApiModel):
+    """Ledger entries of a stock item that have not arrived, though later ones have. Both ends belong to it."""
+
+    sku: Sku
+    warehouse_id: WarehouseId
+    first_sequence: int
+    last_sequence: int
+
+
 class ConsumerOut(ApiModel):
     """Where a group stands in one partition. Lag counts records, applied or not, that came after."""
 
@@ -48,10 +78,20 @@ class ConsumerOut(ApiModel):
     owner: str | None
     updated_at: datetime | None
     max_event_time: datetime | None
+    missing_entries: Annotated[
+        int | None,
+        Field(
+            description="Ledger entries that have not arrived, though later ones of their stock items have. "
+            "Null where the group does not count them."
+        ),
+    ]
+    gaps: Annotated[list[GapOut], Field(description=f"Where they are missing, the first {MOST_GAPS}.")]
 
 
-def router(groups: Mapping[str, Sequence[Topic]], positions: Positions) -> APIRouter:
-    """Routes for these groups and the topics that each reads."""
+def router(
+    groups: Mapping[str, Sequence[Topic]], positions: Positions, gaps: Mapping[str, Gaps] | None = None
+) -> APIRouter:
+    """Routes for these groups and the topics that each reads; `gaps` for the groups that count ledger entries."""
     routes = APIRouter(prefix="/api/v1/consumers", tags=["operations"])
 
     @routes.get("")
@@ -64,7 +104,10 @@ def router(groups: Mapping[str, Sequence[Topic]], positions: Positions) -> APIRo
         for group, names in read.items():
             known = {TopicPartition(at.topic, at.partition): at for at in await positions(request, group)}
             places = sorted(place for place in ends if place.topic in names)
-            items += [_consumer(group, place, ends[place], known.get(place)) for place in places]
+            missing = None
+            if gaps and group in gaps:
+                missing = _by_place(await gaps[group](request), kafka.topic(INVENTORY_EVENTS.name), places)
+            items += [_consumer(group, place, ends[place], known.get(place), missing) for place in places]
         return Page(items=items, next_cursor=None)
 
     return routes
@@ -88,8 +131,42 @@ async def in_postgres(request: Request, group: str) -> list[Position]:
     ]
 
 
-def _consumer(group: str, place: TopicPartition, end: int, at: Position | None) -> ConsumerOut:
+def gaps_in(table: str) -> Gaps:
+    """The gaps of the stock items in a table of the service's own schema, which has the column `missing`."""
+
+    async def read(request: Request) -> list[Gap]:
+        async with acquired(request.app.state.pool) as connection:
+            rows = await connection.fetch(
+                f"SELECT sku, warehouse_id, missing FROM {table} WHERE NOT isempty(missing) ORDER BY sku, warehouse_id"
+            )
+        return [
+            Gap(row["sku"], row["warehouse_id"], start, end - 1)
+            for row in rows
+            for start, end in as_ranges(row["missing"])
+        ]
+
+    return read
+
+
+def _by_place(gaps: Sequence[Gap], topic: str, places: Collection[TopicPartition]) -> dict[TopicPartition, list[Gap]]:
+    """Gaps by the partition that carries the events of their stock items, a list for every partition of the topic."""
+    partitions = tuple(sorted(place.partition for place in places if place.topic == topic))
+    found: dict[TopicPartition, list[Gap]] = {TopicPartition(topic, partition): [] for partition in partitions}
+    for gap in gaps:
+        key = stock_item_key(gap.warehouse_id, gap.sku).encode()
+        found[TopicPartition(topic, partition_of(key, partitions))].append(gap)
+    return found
+
+
+def _consumer(
+    group: str,
+    place: TopicPartition,
+    end: int,
+    at: Position | None,
+    missing: Mapping[TopicPartition, Sequence[Gap]] | None,
+) -> ConsumerOut:
     next_offset = at.next_offset if at else None
+    gaps = missing.get(place) if missing is not None else None
     return ConsumerOut(
         group=group,
         topic=place.topic,
@@ -101,4 +178,6 @@ def _consumer(group: str, place: TopicPartition, end: int, at: Position | None) 
         owner=at.owner if at else None,
         updated_at=at.updated_at if at else None,
         max_event_time=at.max_event_time if at else None,
+        missing_entries=None if gaps is None else sum(gap.last_sequence - gap.first_sequence + 1 for gap in gaps),
+        gaps=[GapOut(**asdict(gap)) for gap in (gaps or ())[:MOST_GAPS]],
     )

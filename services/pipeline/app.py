@@ -52,7 +52,11 @@ def create_app(settings: Settings) -> FastAPI:
             lake.router,
             runs.router,
             operations.router,
-            consumers.router({stream.GROUP: [INVENTORY_EVENTS], archive.GROUP: TOPICS}, consumers.in_postgres),
+            consumers.router(
+                {stream.GROUP: [INVENTORY_EVENTS], archive.GROUP: TOPICS},
+                consumers.in_postgres,
+                {stream.GROUP: consumers.gaps_in("stock_position")},
+            ),
             outbox.router,
             dead_letters.router,
             events_document.router,

@@ -55,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
             policies.router,
             recommendations.router,
             positions.router,
-            consumers.router({GROUP: TOPICS}, consumers.in_postgres),
+            consumers.router({GROUP: TOPICS}, consumers.in_postgres, {GROUP: consumers.gaps_in("inventory_position")}),
             outbox.router,
             dead_letters.router,
             events_document.router,

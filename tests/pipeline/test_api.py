@@ -15,6 +15,7 @@ from libs.chassis.database import Connection, Pool
 from libs.events import dead_letter
 from libs.events.decoding import Poison
 from libs.events.inventory import TransactionType
+from libs.events.postgres import as_ranges
 from libs.events.settings import KafkaSettings
 from services.pipeline.app import create_app
 from services.pipeline.archive import LakeSink
@@ -117,6 +118,25 @@ async def test_consumers_show_every_partition_and_its_lag(client: httpx.AsyncCli
     assert len(items) == kafka.partitions * (1 + 3)
     assert {item["lag"] for item in items} == {0}
     assert {item["group"] for item in items} == {"pipeline-stream", "pipeline-archive"}
+
+
+async def test_consumers_show_which_ledger_entries_have_not_arrived(
+    client: httpx.AsyncClient, connection: Connection
+) -> None:
+    await apply(connection, *(an_inventory_update("GAP/1", number) for number in (1, 2, 6, 4, 9)))
+
+    items = (await client.get("/consumers")).json()["items"]
+    [holed] = [item for item in items if item["gaps"]]
+    fact = await connection.fetch("SELECT * FROM sequence_gaps_v1 WHERE sku = 'GAP/1' ORDER BY first_sequence")
+    await apply(connection, an_inventory_update("GAP/1", 3), an_inventory_update("GAP/1", 5))
+    later = await connection.fetch("SELECT missing FROM sequence_gaps_v1 WHERE sku = 'GAP/1' ORDER BY first_sequence")
+
+    assert [(gap["firstSequence"], gap["lastSequence"]) for gap in holed["gaps"]] == [(3, 3), (5, 5), (7, 8)]
+    assert (holed["group"], holed["missingEntries"]) == (GROUP, 4)
+    assert {item["missingEntries"] for item in items if item["group"] == GROUP} == {0, 4}
+    assert {item["missingEntries"] for item in items if item["group"] != GROUP} == {None}
+    assert [as_ranges(row["missing"]) for row in fact] == [((3, 4),), ((5, 6),), ((7, 9),)]
+    assert [as_ranges(row["missing"]) for row in later] == [(), (), ((7, 9),)]
 
 
 async def test_dead_letters_are_listed_and_shown_whole(client: httpx.AsyncClient, connection: Connection) -> None:
