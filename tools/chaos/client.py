@@ -10,7 +10,7 @@ from uuid import UUID
 
 import httpx
 
-from tools.chaos.documents import Catalogue, Document
+from tools.chaos.documents import Catalogue, Document, policies, thresholds
 from tools.replay.api import Api, BatchAnswer, Refusal, TryAgain, UnexpectedAnswer
 from tools.replay.catalogue import Product
 
@@ -32,15 +32,19 @@ class Posted:
 
 
 async def create(api: Api, items: Catalogue) -> None:
-    """Create all products and warehouses. Raises RuntimeError when one is refused."""
+    """Create all products, warehouses, policies and thresholds. Raises RuntimeError when one is refused."""
     for sku in items.skus:
         _expect_success(await api.create_product(Product(sku, sku)))
     for warehouse_id in items.warehouses:
         _expect_success(await api.create_warehouse(warehouse_id))
+    for policy in policies(items):
+        _expect_success(await api.create_policy(policy))
+    for policy in thresholds(items):
+        _expect_success(await api.set_thresholds(policy))
 
 
 class Load:
-    """Posts documents at a steady rate until they make up so many events."""
+    """Posts documents at a steady rate until the accepted ones make up so many events."""
 
     def __init__(self, api: Api, documents: Iterator[Document], choice: random.Random, *, events: int) -> None:
         self.posted = Posted()
@@ -49,6 +53,7 @@ class Load:
         self._choice = choice
         self._events = events
         self._sent = 0
+        """Events of the documents that were accepted or are on their way."""
 
     async def run(self, seconds: float, advance: Callable[[int], None]) -> Posted:
         """Post everything, not faster than evenly over `seconds`."""
@@ -65,9 +70,11 @@ class Load:
             events = sum(document.events for document in batch)
             self._sent += events
             accepted = await self.post(batch)
+            made = sum(document.events for document in accepted)
+            self._sent -= events - made
             if accepted and self._choice.random() < REPEATED:
                 await self._post_again(accepted)
-            advance(events)
+            advance(made)
 
     async def post(self, batch: Sequence[Document]) -> list[Document]:
         """Post one batch until it is answered; the documents that were accepted."""

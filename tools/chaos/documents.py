@@ -8,9 +8,14 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from tools.replay.catalogue import MinMaxPolicy
+
 DAYS = 3
 """Over how many days before now the documents are spread."""
 OPENING_UNITS = 2_000
+SCARCE_UNITS = 30
+"""On the shelves of one product in ten, which is soon sold out."""
+ORDERED_UNITS = 200
 MOST_LINES = 8
 
 _TYPES = {"SALE": 55, "RECEIPT": 18, "RETURN": 8, "TRANSFER": 9, "ADJUSTMENT": 6, "WRITE_OFF": 4}
@@ -72,9 +77,33 @@ def catalogue(skus: int, warehouses: int) -> Catalogue:
 
 def opening_documents(choice: random.Random, items: Catalogue, now: datetime) -> Iterator[Document]:
     """One document per product that fills its shelves."""
-    for sku in items.skus:
-        lines = tuple(Line(sku, warehouse_id, OPENING_UNITS, _money(choice)) for warehouse_id in items.warehouses)
+    for number, sku in enumerate(items.skus):
+        units = _opening_units(number)
+        lines = tuple(Line(sku, warehouse_id, units, _money(choice)) for warehouse_id in items.warehouses)
         yield Document(_id(choice), "OPENING_BALANCE", now - timedelta(days=DAYS), lines)
+
+
+def policies(items: Catalogue) -> list[MinMaxPolicy]:
+    """Reorder policies for one product in four; the first sales already bring its stock below the reorder point."""
+    return [_policy(items.skus[number], warehouse, number) for number, warehouse in _every(4, 0, items)]
+
+
+def thresholds(items: Catalogue) -> list[MinMaxPolicy]:
+    """Thresholds for the stock levels of another product in four."""
+    return [_policy(items.skus[number], warehouse, number) for number, warehouse in _every(4, 1, items)]
+
+
+def _every(step: int, first: int, items: Catalogue) -> Iterator[tuple[int, str]]:
+    return ((number, warehouse) for number in range(first, len(items.skus), step) for warehouse in items.warehouses)
+
+
+def _policy(sku: str, warehouse_id: str, number: int) -> MinMaxPolicy:
+    reorder_point = _opening_units(number) - 10
+    return MinMaxPolicy(sku, warehouse_id, reorder_point, reorder_point + ORDERED_UNITS)
+
+
+def _opening_units(number: int) -> int:
+    return SCARCE_UNITS if number % 10 == 9 else OPENING_UNITS
 
 
 def documents(choice: random.Random, items: Catalogue, now: datetime) -> Iterator[Document]:

@@ -42,6 +42,7 @@ GARBAGE: Final[tuple[bytes | None, ...]] = (
 GARBAGE_HERE: Final = b'{"eventType": "INVENTORY_UPDATE", "sequence": 1}'
 """Poison on `inventory-events`; on the other topics an event of an unknown type, which is skipped."""
 MOST_COPIES = 40
+POISON_PER_ROUND = (4, 8)
 LOOKS = 200
 
 
@@ -91,9 +92,9 @@ class Injector:
             case "early":
                 return await self._not_sent_yet()
             case "poison":
-                return [self._poison() for _ in range(self.choice.randint(1, 3))]
+                return [self._poison() for _ in range(self.choice.randint(*POISON_PER_ROUND))]
             case "future":
-                return [self._external_event(datetime.now(UTC) + timedelta(days=1))]
+                return [self._external_event(datetime.now(UTC) + timedelta(days=day)) for day in (1, 2, 400)]
             case "unknown":
                 value = {"eventType": "STOCK_AUDITED", "eventId": str(self._uuid())}
                 return [Injected(INVENTORY_EVENTS.name, b"unknown", json.dumps(value).encode())]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from aiokafka import ConsumerRecord
 
 from libs.events.envelope import document_event_id, stock_item_event_id, stock_item_key
-from libs.events.topics import INVENTORY_EVENTS, TOPICS
+from libs.events.topics import INVENTORY_EVENTS, REORDER_EVENTS, TOPICS
 from services.pipeline.cache import LEVELS, METRICS
 from tools.chaos import injection, topic
 from tools.chaos.oracle import Bucket, Oracle, StockItem
@@ -78,6 +78,13 @@ class Topics:
                 if event["eventType"] == "INVENTORY_UPDATE":
                     yield event
 
+    def reorder_events(self) -> dict[str, dict[str, Any]]:
+        """What reorder published, by event id."""
+        events = (
+            json.loads(record.value) for record in self.records[REORDER_EVENTS.name] if topic.mark(record) is None
+        )
+        return {event["eventId"]: event for event in events}
+
     def poison_places(self) -> set[RecordPlace]:
         """Where dead letters must come from: each poison record, for each group that reads its topic."""
         return {
@@ -119,6 +126,7 @@ async def check(stores: Stores, oracle: Oracle, topics: Topics) -> list[Finding]
         *_order(oracle, topics),
         *await _pipeline(stores, oracle, topics),
         *await _positions(stores),
+        *await _reorder(stores, oracle, topics),
         *await _redis(stores),
         *await _mongo(stores, oracle),
         *await _lake(stores, oracle, topics),
@@ -206,6 +214,38 @@ async def _positions(stores: Stores) -> list[Finding]:
     ]
 
 
+async def _reorder(stores: Stores, oracle: Oracle, topics: Topics) -> list[Finding]:
+    """Each recommendation is triggered once, and told with each revision until it is withdrawn."""
+    published = topics.reorder_events()
+    revisions = await stores.recommendation_revisions()
+    told = Counter(
+        event["recommendationId"] for event in published.values() if event["eventType"] == "REORDER_RECOMMENDATION"
+    )
+    return [
+        compare("open recommendations = oracle", oracle.recommended(), await stores.recommended()),
+        compare_sets(
+            "each crossing of a reorder point is published once",
+            revisions,
+            [event["recommendationId"] for event in published.values() if event["eventType"] == "REORDER_TRIGGERED"],
+        ),
+        compare(
+            "each figure of a recommendation is published",
+            {name: revision - (status == "withdrawn") for name, (status, revision) in revisions.items()},
+            told,
+        ),
+        compare_sets("MongoDB: each reorder event once", published, await stores.reorder_event_ids()),
+        compare_sets(
+            "lake: its reader shows each reorder event once",
+            published,
+            [
+                event_id
+                for event_type in ("REORDER_TRIGGERED", "REORDER_RECOMMENDATION")
+                for event_id in await stores.lake_events(REORDER_EVENTS, event_type)
+            ],
+        ),
+    ]
+
+
 async def _redis(stores: Stores) -> list[Finding]:
     positions = await stores.pipeline_positions()
     metrics = await stores.metrics()
@@ -239,8 +279,7 @@ async def _redis(stores: Stores) -> list[Finding]:
 
 
 def _is_low(position: Position) -> bool:
-    """No reorder points are set in a run, so only empty shelves are low."""
-    return position.quantity_on_hand - position.quantity_reserved <= 0
+    return position.quantity_on_hand - position.quantity_reserved <= (position.reorder_point or 0)
 
 
 async def _mongo(stores: Stores, oracle: Oracle) -> list[Finding]:

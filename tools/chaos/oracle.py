@@ -8,6 +8,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from tools.chaos.documents import Document, Line
+from tools.replay.catalogue import MinMaxPolicy
 
 StockItem = tuple[str, str]
 """sku, warehouse."""
@@ -47,6 +48,8 @@ class Oracle:
     """How many ledger entries each stock item has, which is also the sequence of the last one."""
     hourly: dict[Bucket, Totals] = field(default_factory=lambda: defaultdict(Totals))
     daily: dict[Bucket, Totals] = field(default_factory=lambda: defaultdict(Totals))
+    policies: dict[StockItem, MinMaxPolicy] = field(default_factory=dict)
+    """When each stock item is to be ordered, be it by a policy of reorder or by the thresholds of its level."""
 
     @property
     def as_of(self) -> date:
@@ -62,10 +65,18 @@ class Oracle:
                 demand[sku, warehouse_id] += totals.units_out - totals.units_in
         return demand
 
+    def recommended(self) -> dict[StockItem, tuple[int, int, int]]:
+        """Inventory position, reorder point and quantity to order of each stock item that must be ordered now."""
+        return {
+            item: (self.on_hand[item], policy.reorder_point, policy.order_up_to - self.on_hand[item])
+            for item, policy in self.policies.items()
+            if self.on_hand[item] <= policy.reorder_point
+        }
 
-def oracle(acknowledged: Iterable[Document]) -> Oracle:
-    """What follows from these documents, whatever the order in which they were posted."""
-    told = Oracle()
+
+def oracle(acknowledged: Iterable[Document], policies: Iterable[MinMaxPolicy]) -> Oracle:
+    """What follows from these documents, whatever the order in which they were posted, and from these policies."""
+    told = Oracle(policies={(policy.sku, policy.warehouse_id): policy for policy in policies})
     for document in acknowledged:
         told.documents[document.transaction_id] = document
         hour = int(document.occurred_at.timestamp() // 3600)

@@ -28,7 +28,7 @@ async def until_quiet(stack: Stack, stores: Stores, advance: Callable[[int], Non
             ends = await stores.end_offsets()
             rest = await _outstanding(stores, ends)
         except (OSError, KafkaError, PyMongoError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            rest, ends = None, {}
+            rest, ends = None, ends_before
         settled = rest == 0 and ends == ends_before and stack.is_ready
         quiet = quiet + 1 if settled else 0
         if rest is not None and (rest < least or ends != ends_before):

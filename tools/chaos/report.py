@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tools.chaos.invariants import Finding
+from tools.chaos.trouble import CONTROL, CONTROL_FAILPOINTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,10 @@ class Result:
     injected: Mapping[str, int]
     trouble: Mapping[str, Mapping[str, int]]
     """Kind of trouble -> process or server -> times."""
-    failpoint_kills: int
-    """Processes that died of SIGKILL beyond those that were killed from outside."""
+    missed: Sequence[str]
+    """Planned trouble that was not made, because its target did not come up in time."""
+    failpoint_kills: Mapping[str, int]
+    """Planned failpoint -> processes that died there."""
     exits: Mapping[str, Sequence[int]]
     """Other exit codes of processes that ended by themselves."""
     quiet_after_seconds: float | None
@@ -43,14 +46,20 @@ class Result:
         return sum(finding.wrong > 0 for finding in self.findings)
 
     @property
+    def idle_failpoints(self) -> list[str]:
+        """Planned failpoints at which nothing died."""
+        return [name for name, kills in self.failpoint_kills.items() if kills == 0]
+
+    @property
     def proves_something(self) -> bool:
-        """Whether the naive worker was wrong, as it must be: else the trouble was too mild."""
-        return self.control.wrong > 0
+        """Whether all planned trouble was made, and the naive worker was wrong, as it must be."""
+        return self.control.wrong > 0 and not self.missed and not self.idle_failpoints
 
     @property
     def kills(self) -> int:
-        """SIGKILLs in all, from outside and at failpoints."""
-        return sum(self.trouble.get("SIGKILL", {}).values()) + self.failpoint_kills
+        """SIGKILLs of Stockflow and its servers, from outside and at failpoints; those of the control do not count."""
+        outside = sum(times for name, times in self.trouble.get("SIGKILL", {}).items() if name not in CONTROL)
+        return outside + sum(times for name, times in self.failpoint_kills.items() if name not in CONTROL_FAILPOINTS)
 
 
 def write(result: Result, path: Path) -> None:
@@ -68,6 +77,10 @@ def show(result: Result, console: Console) -> None:
             console.print(f"  {finding.invariant}: {example}", highlight=False, markup=False, style="red")
     for name, codes in result.exits.items():
         console.print(f"  {name} ended by itself with {dict(Counter(codes))}", highlight=False)
+    for blow in result.missed:
+        console.print(f"  planned, but not dealt: {blow}", highlight=False)
+    for name in result.idle_failpoints:
+        console.print(f"  nothing died at failpoint {name}", highlight=False)
     console.print(f"control: {result.control.wrong} of {result.control.checked} aggregates wrong", highlight=False)
     console.print(f"invariants violated: {result.violated}", highlight=False)
 
@@ -81,7 +94,9 @@ def _done(result: Result) -> Table:
     for kind, targets in result.trouble.items():
         told = ", ".join(f"{count} {name}" for name, count in sorted(targets.items()))
         table.add_row(f"{sum(targets.values())} x {kind}", told)
-    table.add_row("SIGKILL at failpoints", str(result.failpoint_kills))
+    at_failpoints = ", ".join(f"{count} {name}" for name, count in result.failpoint_kills.items())
+    table.add_row(f"{sum(result.failpoint_kills.values())} x SIGKILL at failpoints", at_failpoints)
+    table.add_row("SIGKILL in all, without the control", str(result.kills))
     table.add_row("load", f"{result.load_seconds:.0f} s")
     quiet = "never" if result.quiet_after_seconds is None else f"{result.quiet_after_seconds:.0f} s"
     table.add_row("quiet after", quiet)

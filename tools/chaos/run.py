@@ -15,20 +15,22 @@ from deploy.local.servers import Broker
 from deploy.local.services import ROOT
 from deploy.local.stack import Stack
 from deploy.local.supervisor import Program, Supervisor
+from libs.events import failpoints
 from tools.chaos import client, invariants, naive, oracle, quiescence, trouble
 from tools.chaos.client import Load, Posted
-from tools.chaos.documents import Catalogue, catalogue, documents, opening_documents
+from tools.chaos.documents import catalogue, documents, opening_documents, policies, thresholds
 from tools.chaos.injection import KINDS, Injector
 from tools.chaos.invariants import Finding, Topics
 from tools.chaos.report import Result
 from tools.chaos.scale import Scale
 from tools.chaos.stores import Stores
-from tools.chaos.trouble import CONTROL, Kind, Trouble
+from tools.chaos.trouble import CONTROL, Trouble
 from tools.replay.api import Api, connected
 from tools.replay.progress import Progress
 
 SESSION_TIMEOUT_MS = 6_000
 PATIENCE_SECONDS = 120.0
+INJECTIONS_OF_A_KIND = 12
 
 
 async def run(scale: Scale, *, seed: int, broker: Broker, directory: Path, progress: Progress) -> Result:
@@ -68,6 +70,7 @@ class _Run:
         self._scale, self._seed, self._broker = scale, seed, broker
         self._stack, self._control, self._stores, self._progress = stack, control, stores, progress
         self._trouble = Trouble(stack, control, scale)
+        self._items = catalogue(scale.skus, scale.warehouses)
 
     async def result(self) -> Result:
         began = time.monotonic()
@@ -80,7 +83,8 @@ class _Run:
         )
         quiet_after = time.monotonic() - began if is_quiet else None
         self._progress.stage("Checking", 1)
-        expected = oracle.oracle(posted.acknowledged.values())
+        ordered = [*policies(self._items), *thresholds(self._items)]
+        expected = oracle.oracle(posted.acknowledged.values(), ordered)
         topics = await Topics.read(self._stores)
         findings = [_answers(posted), *await invariants.check(self._stores, expected, topics)]
         return Result(
@@ -94,6 +98,7 @@ class _Run:
             records=sum(len(records) for records in topics.records.values()),
             injected=dict(topics.injected()),
             trouble=_by_kind(self._trouble),
+            missed=[str(blow) for blow in self._trouble.missed],
             failpoint_kills=self._failpoint_kills(),
             exits={name: codes for name, codes in self._exits().items() if codes},
             quiet_after_seconds=quiet_after,
@@ -105,7 +110,6 @@ class _Run:
         """Post documents while trouble is made; returns when both are over."""
         choice = random.Random(self._seed)
         now = datetime.now(UTC)
-        items = catalogue(self._scale.skus, self._scale.warehouses)
         blows = trouble.plan(
             random.Random(self._seed + 1),
             self._scale,
@@ -116,38 +120,41 @@ class _Run:
         async with connected(
             env["INVENTORY_URL"], env["REORDER_URL"], env["API_KEY"], connections=client.CONNECTIONS
         ) as api:
-            load = Load(api, documents(choice, items, now), choice, events=self._scale.events)
-            await self._fill_shelves(api, load, items, choice, now)
+            load = Load(api, documents(choice, self._items, now), choice, events=self._scale.events)
+            await self._fill_shelves(api, load, choice, now)
             self._progress.stage(f"Events, and {len(blows)} blows", self._scale.events)
             stop = asyncio.Event()
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._inject(items, stop))
+                tasks.create_task(self._inject(stop))
                 both = asyncio.gather(load.run(self._scale.seconds, self._progress.advance), self._trouble.run(blows))
                 await both
                 stop.set()
         return load.posted
 
-    async def _fill_shelves(self, api: Api, load: Load, items: Catalogue, choice: random.Random, now: datetime) -> None:
-        await client.create(api, items)
-        for batch in client.batches(opening_documents(choice, items, now), client.MOST_DOCUMENTS):
+    async def _fill_shelves(self, api: Api, load: Load, choice: random.Random, now: datetime) -> None:
+        await client.create(api, self._items)
+        for batch in client.batches(opening_documents(choice, self._items, now), client.MOST_DOCUMENTS):
             await load.post(batch)
 
-    async def _inject(self, items: Catalogue, stop: asyncio.Event) -> None:
+    async def _inject(self, stop: asyncio.Event) -> None:
         injector = Injector(
             kafka=self._stores.kafka,
             database_url=self._stack.env["DATABASE_URL"],
-            items=items,
+            items=self._items,
             choice=random.Random(self._seed + 2),
-            pause_seconds=self._scale.seconds / (5 * len(KINDS)),
+            pause_seconds=self._scale.seconds / (INJECTIONS_OF_A_KIND * len(KINDS)),
         )
         await injector.run(stop)
 
-    def _failpoint_kills(self) -> int:
-        killed = [code for codes in self._stack.exit_codes.values() for code in codes if code == -9]
-        dealt = [
-            times for (kind, name), times in self._trouble.dealt.items() if kind is Kind.KILL and name not in CONTROL
-        ]
-        return max(0, len(killed) - sum(dealt))
+    def _failpoint_kills(self) -> dict[str, int]:
+        """How many processes died at each planned failpoint, as their logs tell."""
+        kills = dict.fromkeys(self._scale.failpoints, 0)
+        for log in (self._stack.directory / "logs").glob("*.log"):
+            for line in log.read_text(errors="replace").splitlines():
+                _, traced, name = line.partition(failpoints.TRACE)
+                if traced:
+                    kills[name] += 1
+        return kills
 
     def _exits(self) -> dict[str, list[int]]:
         return {name: [code for code in codes if code != -9] for name, codes in self._stack.exit_codes.items()}

@@ -16,6 +16,10 @@ class Scale:
     """SIGKILLs from outside; those at failpoints come on top."""
     seconds: float
     """Time over which load and trouble are spread."""
+    server_rounds: int
+    """How often each server is killed, and how often it is restarted cleanly."""
+    frozen: tuple[str, ...]
+    """Processes that are made zombies, one after another."""
     frozen_seconds: float
     """How long a zombie is stopped; longer than the session timeout of the consumers."""
     skus: int
@@ -27,6 +31,9 @@ class Scale:
 
 _SECOND_REPLICAS: Final = (
     Process("pipeline", "stream", 2),
+    Process("pipeline", "archive", 2),
+    Process("reorder", "consume", 2),
+    Process("analytics", "consume", 2),
     Process("inventory", "relay", 2),
     Process("reorder", "relay", 2),
     Process("pipeline", "relay", 2),
@@ -36,19 +43,21 @@ FULL: Final = Scale(
     events=50_000,
     kills=50,
     seconds=240.0,
+    server_rounds=2,
+    frozen=("pipeline-stream", "analytics-consume", "reorder-consume", "pipeline-archive", "inventory-relay"),
     frozen_seconds=40.0,
     skus=60,
     warehouses=4,
     processes=(*PROCESSES, *_SECOND_REPLICAS),
     failpoints={
         "relay.sent": 0.002,
-        "consumer.written": 0.003,
-        "consumer.revoked": 0.1,
-        "consumer.draining": 0.5,
-        "stream.deduplicated": 0.004,
-        "archive.appended": 0.02,
-        "metrics.cached": 0.01,
-        "history.written": 0.005,
+        "consumer.written": 0.006,
+        "consumer.revoked": 0.3,
+        "consumer.draining": 0.7,
+        "stream.deduplicated": 0.012,
+        "archive.appended": 0.08,
+        "metrics.cached": 0.06,
+        "history.written": 0.02,
         "naive.upserted": 0.004,
     },
 )
@@ -57,6 +66,8 @@ SHORT: Final = Scale(
     events=2_000,
     kills=8,
     seconds=20.0,
+    server_rounds=1,
+    frozen=("pipeline-stream", "analytics-consume"),
     frozen_seconds=9.0,
     skus=12,
     warehouses=2,
@@ -64,6 +75,7 @@ SHORT: Final = Scale(
         Process("inventory", "api"),
         Process("inventory", "relay"),
         Process("inventory", "relay", 2),
+        Process("reorder", "api"),
         Process("reorder", "consume"),
         Process("reorder", "relay"),
         Process("pipeline", "stream"),
@@ -74,13 +86,13 @@ SHORT: Final = Scale(
         Process("analytics", "consume"),
     ),
     failpoints={
-        "relay.sent": 0.01,
+        "relay.sent": 0.02,
         "consumer.written": 0.01,
-        "consumer.draining": 0.5,
-        "stream.deduplicated": 0.02,
-        "archive.appended": 0.05,
-        "metrics.cached": 0.05,
-        "history.written": 0.02,
+        "consumer.draining": 1.0,
+        "stream.deduplicated": 0.03,
+        "archive.appended": 0.1,
+        "metrics.cached": 0.1,
+        "history.written": 0.03,
         "naive.upserted": 0.05,
     },
 )

@@ -48,6 +48,7 @@ class Position:
     revision: int
     quantity_on_hand: int
     quantity_reserved: int
+    reorder_point: int | None
 
 
 class Stores:
@@ -94,9 +95,25 @@ class Stores:
 
     async def _positions(self, table: str, progress: str) -> dict[StockItem, Position]:
         rows = await self._postgres.fetch(
-            f"SELECT sku, warehouse_id, {progress}, revision, quantity_on_hand, quantity_reserved FROM {table}"
+            f"SELECT sku, warehouse_id, {progress}, revision, quantity_on_hand, quantity_reserved, reorder_point "
+            f"FROM {table}"
         )
         return {(sku, warehouse_id): Position(*rest) for sku, warehouse_id, *rest in rows}
+
+    async def recommended(self) -> dict[StockItem, tuple[int, int, int]]:
+        """Inventory position, reorder point and quantity of each open recommendation."""
+        rows = await self._postgres.fetch(
+            "SELECT sku, warehouse_id, inventory_position, reorder_point, recommended_quantity "
+            "FROM reorder.recommendation WHERE status = 'open'"
+        )
+        return {
+            (sku, warehouse_id): (position, point, quantity) for sku, warehouse_id, position, point, quantity in rows
+        }
+
+    async def recommendation_revisions(self) -> dict[str, tuple[str, int]]:
+        """Status and revision of every recommendation there ever was, by id."""
+        rows = await self._postgres.fetch("SELECT recommendation_id, status, revision FROM reorder.recommendation")
+        return {str(row["recommendation_id"]): (row["status"], row["revision"]) for row in rows}
 
     async def hourly(self) -> dict[Bucket, Totals]:
         """The pipeline's hourly facts."""
@@ -176,6 +193,10 @@ class Stores:
     async def history_size(self) -> int:
         """How many transactions MongoDB holds."""
         return int(await self._mongo["transactions"].count_documents({}))
+
+    async def reorder_event_ids(self) -> list[str]:
+        """The ids of MongoDB's reorder events."""
+        return [row["_id"] async for row in self._mongo["reorder_events"].find({}, {"_id": 1})]
 
     async def metric_revisions(self, metric: str, as_of: str) -> dict[StockItem, int]:
         """The revision of each stock item's metric in MongoDB, as of a day."""
