@@ -1,4 +1,7 @@
-"""The lake: one Delta table per topic, partitioned by date and by warehouse. The only file that knows deltalake."""
+"""The lake: one Delta table per topic, partitioned by date and by warehouse, and those that batch jobs replace by date.
+
+The only file that knows deltalake.
+"""
 
 import errno
 import re
@@ -233,6 +236,67 @@ class LakeTable:
             raise StaleWriter(stale)
 
 
+class PartitionedTable:
+    """A table whose dates batch jobs replace. Every method blocks: call it in a thread.
+
+    Its rows have a column `day`, whole days since 1970, of which the partition column `date` is the date.
+    """
+
+    def __init__(self, lake_url: str, name: str, schema: pa.Schema) -> None:
+        self.name = name
+        self.url = f"{lake_url.rstrip('/')}/batch/{name}"
+        self._schema = schema.append(pa.field("date", pa.date32()))
+
+    def replace(self, days: Sequence[int], rows: pa.RecordBatchReader, watermark: int) -> dict[date, int]:
+        """Put these rows in place of all rows of these days, in one commit; rows per date.
+
+        Raises StaleWriter when the table has been written from a later watermark.
+        """
+        table = DeltaTable.create(
+            self.url, self._schema, mode="ignore", partition_by=["date"], configuration=_CONFIGURATION
+        )
+        latest = table.transaction_version(self.name)
+        if latest is not None and latest > watermark:
+            raise StaleWriter([self.name])
+        write_deltalake(
+            table,
+            pa.RecordBatchReader.from_batches(self._schema, (self._dated(batch) for batch in rows)),
+            mode="overwrite",
+            predicate=" OR ".join(_date_range_conditions(days)),
+            writer_properties=_ZSTD,
+            commit_properties=CommitProperties(app_transactions=[Transaction(self.name, watermark)]),
+        )
+        counts = self._rows_per_day()
+        return {nearest_date(day): counts.get(day, 0) for day in days}
+
+    def days(self) -> list[int]:
+        """The days that have rows, in order."""
+        return sorted(self._rows_per_day())
+
+    def files(self, first: int | None = None, last: int | None = None) -> list[str]:
+        """The Parquet files of the days from first to last, of all days by default."""
+        if not DeltaTable.is_deltatable(self.url):
+            return []
+        filters = [
+            ("date", operator, str(nearest_date(day)))
+            for operator, day in ((">=", first), ("<=", last))
+            if day is not None
+        ]
+        return DeltaTable(self.url).file_uris(filters or None)
+
+    def _dated(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return batch.append_column(self._schema.field("date"), batch["day"].cast(pa.date32()))
+
+    def _rows_per_day(self) -> Counter[int]:
+        counts: Counter[int] = Counter()
+        if DeltaTable.is_deltatable(self.url):
+            files = _files(DeltaTable(self.url))
+            if files.num_rows:
+                for day, rows in zip(days_since_1970(files["partition.date"]), files["num_records"], strict=True):
+                    counts[day] += rows.as_py() or 0
+        return counts
+
+
 def tables(lake_url: str) -> list[LakeTable]:
     """The tables of all topics."""
     return [LakeTable(lake_url, topic) for topic in TOPICS]
@@ -284,6 +348,17 @@ def _at_places(places: Collection[RecordId]) -> list[str]:
         f"""("topic" = '{topic}' AND "partition" = {partition} AND "offset" IN ({", ".join(map(str, numbers))}))"""
         for (topic, partition), numbers in offsets.items()
     ]
+
+
+def _date_range_conditions(days: Sequence[int]) -> list[str]:
+    """Conditions, of which one is true for each of these days and none for any other."""
+    ranges: list[tuple[int, int]] = []
+    for day in sorted(days):
+        if ranges and day == ranges[-1][1] + 1:
+            ranges[-1] = ranges[-1][0], day
+        else:
+            ranges.append((day, day))
+    return [f"(date >= '{nearest_date(first)}' AND date <= '{nearest_date(last)}')" for first, last in ranges]
 
 
 def _date_ranges(files: pa.Table) -> list[tuple[int, int]]:

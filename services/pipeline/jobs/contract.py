@@ -1,0 +1,140 @@
+"""Data contracts: what readers of a dataset may rely on. A batch of rows that breaks one is never written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+class ContractBroken(Exception):
+    """Rows are not what the dataset promises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """The columns of a dataset with their types, which of them are never null, and the range of their values."""
+
+    dataset: str
+    schema: pa.Schema
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Column -> least and largest value, both allowed."""
+
+    def checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The same rows. Raises ContractBroken."""
+        if batch.schema.names != self.schema.names or batch.schema.types != self.schema.types:
+            raise ContractBroken(f"{self.dataset}: columns {batch.schema} instead of {self.schema}")
+        for name in self.schema.names:
+            if not self.schema.field(name).nullable and batch[name].null_count:
+                raise ContractBroken(f"{self.dataset}: {batch[name].null_count} rows without {name}")
+        for name, (least, most) in self.bounds.items():
+            smallest, largest = pc.min(batch[name]).as_py(), pc.max(batch[name]).as_py()
+            if smallest is not None and not least <= smallest <= largest <= most:
+                raise ContractBroken(f"{self.dataset}: {name} of {smallest} to {largest}, not of {least} to {most}")
+        return batch
+
+
+def _required(name: str, kind: pa.DataType) -> "pa.Field[Any]":
+    return pa.field(name, kind, nullable=False)
+
+
+_STOCK_ITEM: Final = [_required("sku", pa.string()), _required("warehouse_id", pa.string())]
+_DAY: Final = _required("day", pa.int32())
+_MICROS: Final = pa.decimal128(38, 0)
+_ANY_COUNT: Final = (0, float("inf"))
+
+LEDGER_ENTRIES: Final = Contract(
+    "ledger_entries",
+    pa.schema(
+        [
+            *_STOCK_ITEM,
+            _required("sequence", pa.int64()),
+            _required("transaction_id", pa.string()),
+            _required("transaction_type", pa.string()),
+            _required("line_no", pa.int32()),
+            _required("quantity_change", pa.int64()),
+            _required("quantity_after", pa.int64()),
+            pa.field("unit_cost_micros", pa.int64()),
+            pa.field("unit_price_micros", pa.int64()),
+            pa.field("reference_id", pa.string()),
+            _required("occurred_at", pa.timestamp("us", "UTC")),
+            _required("recorded_at", pa.timestamp("us", "UTC")),
+            _required("hour", pa.int32()),
+            _DAY,
+        ]
+    ),
+    {"sequence": (1, float("inf"))},
+)
+"""The ledger as extracted, without quarantined rows; money in millionths, hour and day counted since 1970 in UTC."""
+
+ITEM_DAYS: Final = Contract(
+    "item_days",
+    pa.schema(
+        [
+            *_STOCK_ITEM,
+            _DAY,
+            *(_required(name, pa.int64()) for name in ("entries", "units_in", "units_out", "net_change", "demand")),
+        ]
+    ),
+    {"entries": (1, float("inf")), "units_in": _ANY_COUNT, "units_out": _ANY_COUNT},
+)
+"""What moved, per stock item and day with movements."""
+
+DAILY_SNAPSHOT: Final = Contract(
+    "daily_snapshot",
+    pa.schema(
+        [
+            *_STOCK_ITEM,
+            _DAY,
+            *(_required(name, pa.int64()) for name in ("quantity_on_hand", "units_in", "units_out")),
+            *(
+                pa.field(name, pa.string())
+                for name in ("product_name", "category_id", "category_name", "warehouse_name")
+            ),
+            pa.field("stock_value_micros", _MICROS),
+        ]
+    ),
+    {"units_in": _ANY_COUNT, "units_out": _ANY_COUNT},
+)
+"""Every stock item that ever moved, as it stood at the end of the day."""
+
+DAILY_METRIC: Final = Contract(
+    "daily_metric",
+    pa.schema(
+        [
+            *_STOCK_ITEM,
+            _DAY,
+            *(_required(f"demand_{days}", pa.int64()) for days in (7, 30, 90)),
+            *(_required(f"velocity_{days}", pa.float64()) for days in (7, 30, 90)),
+            *(_required(f"sd_daily_{days}", pa.float64()) for days in (7, 30, 90)),
+            pa.field("change_ratio_30d", pa.float64()),
+            _required("slope_per_day", pa.float64()),
+            pa.field("t_statistic", pa.float64()),
+            _required("direction", pa.string()),
+            pa.field("turnover_30", pa.float64()),
+            pa.field("turnover_90", pa.float64()),
+            pa.field("days_of_supply", pa.float64()),
+            _required("stockout_risk", pa.float64()),
+        ]
+    ),
+    {"stockout_risk": (0, 1), **{f"sd_daily_{days}": _ANY_COUNT for days in (7, 30, 90)}},
+)
+"""Velocity, trend, turnover, days of supply and stockout risk of every snapshot."""
+
+MOVEMENT_AGGREGATE: Final = Contract(
+    "movement_aggregate",
+    pa.schema(
+        [
+            _required("bucket_hour", pa.int32()),
+            _required("key", pa.string()),
+            *(_required(name, pa.int64()) for name in ("movements", "units_in", "units_out", "demand")),
+            _required("value_micros", _MICROS),
+            _required("dimension", pa.string()),
+            _required("grain", pa.string()),
+            _DAY,
+        ]
+    ),
+    {"movements": (1, float("inf")), "units_in": _ANY_COUNT, "units_out": _ANY_COUNT},
+)
+"""Movements per hour, day or week, and per sku, warehouse or category; `day` is that of the bucket's start."""

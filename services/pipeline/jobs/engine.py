@@ -1,0 +1,120 @@
+"""What the batch jobs calculate with: DuckDB in this process, or Spark, as `BATCH_ENGINE` says."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ibis import ir
+
+if TYPE_CHECKING:
+    from ibis.backends.duckdb import Backend as DuckDBBackend
+    from ibis.backends.pyspark import Backend as SparkBackend
+
+ROWS_PER_BATCH = 100_000
+
+
+class Engine(ABC):
+    """Reads Parquet files as Ibis tables, and executes expressions over them. Every method blocks."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = count()
+
+    def read(self, files: Sequence[str], schema: pa.Schema) -> ir.Table:
+        """The rows of Parquet files that hold these columns."""
+        if not files:
+            return self.table(schema.empty_table())
+        return self._parquet(files).select(*schema.names)
+
+    def table(self, rows: pa.Table) -> ir.Table:
+        """Rows of this process."""
+        path = self._folder / f"{next(self._numbers)}.parquet"
+        pq.write_table(rows, path)
+        return self._parquet([str(path)])
+
+    @abstractmethod
+    def rows(self, expression: ir.Table, schema: pa.Schema) -> pa.RecordBatchReader:
+        """The result in batches, as it is calculated, with the columns and types of the schema."""
+
+    @abstractmethod
+    def _parquet(self, files: Sequence[str]) -> ir.Table: ...
+
+
+class _DuckDB(Engine):
+    def __init__(self, backend: "DuckDBBackend", folder: Path) -> None:
+        super().__init__(folder)
+        self._backend = backend
+
+    def rows(self, expression: ir.Table, schema: pa.Schema) -> pa.RecordBatchReader:
+        # Sums of 64-bit numbers have 128 bits in DuckDB, whatever Ibis takes them for: the cast refuses what is lost.
+        columns = ", ".join(
+            f'CAST("{field.name}" AS {_DUCKDB_TYPES[str(field.type)]}) AS "{field.name}"' for field in schema
+        )
+        query = f"SELECT {columns} FROM ({self._backend.compile(expression)})"
+        reader: pa.RecordBatchReader = self._backend.con.sql(query).to_arrow_reader(ROWS_PER_BATCH).cast(schema)
+        return reader
+
+    def _parquet(self, files: Sequence[str]) -> ir.Table:
+        return self._backend.read_parquet(list(files), hive_partitioning=False)
+
+
+class _Spark(Engine):
+    def __init__(self, backend: "SparkBackend", folder: Path) -> None:
+        super().__init__(folder)
+        self._backend = backend
+
+    def rows(self, expression: ir.Table, schema: pa.Schema) -> pa.RecordBatchReader:
+        reader: pa.RecordBatchReader = self._backend.to_pyarrow_batches(
+            expression.select(*schema.names), chunk_size=ROWS_PER_BATCH
+        ).cast(schema)
+        return reader
+
+    def _parquet(self, files: Sequence[str]) -> ir.Table:
+        return self._backend.read_parquet(list(files))
+
+
+_DUCKDB_TYPES = {
+    "string": "VARCHAR",
+    "int32": "INTEGER",
+    "int64": "BIGINT",
+    "double": "DOUBLE",
+    "decimal128(38, 0)": "DECIMAL(38, 0)",
+}
+
+
+@contextmanager
+def open_engine(name: str, *, memory_limit: str, spill_folder: str | None) -> Iterator[Engine]:
+    """An engine that takes at most so much memory (`1GiB`), and spills the rest into a folder of its own.
+
+    Raises ImportError when Spark is asked for and not installed.
+    """
+    with TemporaryDirectory(prefix="stockflow-batch-", dir=spill_folder) as folder:
+        if name == "duckdb":
+            backend = ibis.duckdb.connect(
+                memory_limit=memory_limit, temp_directory=f"{folder}/spill", preserve_insertion_order=False
+            )
+            try:
+                yield _DuckDB(backend, Path(folder))
+            finally:
+                backend.disconnect()
+        else:
+            from pyspark.sql import SparkSession
+
+            session = (
+                SparkSession.builder.appName("stockflow-batch")
+                .config("spark.driver.memory", memory_limit.removesuffix("iB").lower())
+                .config("spark.local.dir", folder)
+                .config("spark.sql.session.timeZone", "UTC")
+                .getOrCreate()
+            )
+            try:
+                yield _Spark(ibis.pyspark.connect(session), Path(folder))
+            finally:
+                session.stop()
