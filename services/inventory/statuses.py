@@ -39,6 +39,7 @@ REFUSALS: Final[RefusalMap] = {
 CONSTRAINTS: Final[ConstraintMap] = {
     "product_category_known": (422, "unknown-category", "There is no such category."),
     "parent_category_known": (422, "unknown-category", "There is no such parent category."),
+    "category_not_its_own_parent": (409, "category-circle", "A category does not lie below itself."),
     "occurred_not_in_future": (422, "occurred-in-future", "occurredAt lies more than 5 minutes ahead."),
     "on_hand_not_negative": (409, "stock-inconsistent", "The level does not agree with the ledger: repair it."),
     "reserved_not_negative": (409, "stock-inconsistent", "The level does not agree with its reservations: repair it."),

@@ -72,11 +72,12 @@ async def test_categories_form_a_tree_without_circles(inventory: Inventory) -> N
     circle = await inventory.http.patch(f"/categories/{root}", json={"parentId": leaf}, headers={"If-Match": "*"})
     itself = await inventory.http.patch(f"/categories/{root}", json={"parentId": root}, headers={"If-Match": "*"})
     orphan = await inventory.http.post("/categories", json={"categoryId": "x", "name": "x", "parentId": "nobody"})
+    own = await inventory.http.post("/categories", json={"categoryId": "own", "name": "x", "parentId": "own"})
     archive = await inventory.http.post(f"/categories/{root}/archive")
 
     assert (await inventory.http.get(f"/categories/{leaf}")).json()["path"] == [root, leaf]
     assert (circle.status_code, circle.json()["code"]) == (409, "category-circle")
-    assert itself.json()["code"] == "category-circle"
+    assert itself.json()["code"] == own.json()["code"] == "category-circle"
     assert (orphan.status_code, orphan.json()["code"]) == (422, "unknown-category")
     assert (archive.status_code, archive.json()["code"]) == (409, "still-in-use")
 
