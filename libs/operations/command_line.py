@@ -1,4 +1,4 @@
-"""What the services' command lines share: `dead-letters list|show|retry|edit|discard`, and progress."""
+"""What the services' command lines share: `dead-letters list|show|retry|edit|discard`, `projections rebuild NAME`."""
 
 import argparse
 import getpass
@@ -30,6 +30,16 @@ def add_dead_letters(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         actions.add_parser(name, help=explanation).add_argument("id")
     actions.choices["edit"].add_argument("file", type=Path)
     actions.choices["discard"].add_argument("--note", required=True)
+
+
+def add_projections(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", **projections: str) -> None:
+    """Add `projections rebuild NAME` to a service's command line; each projection is explained by its text."""
+    actions = commands.add_parser("projections", help="stores that follow from others").add_subparsers(
+        dest="action", required=True
+    )
+    names = actions.add_parser("rebuild", help="write one anew").add_subparsers(dest="projection", required=True)
+    for name, explanation in projections.items():
+        names.add_parser(name, help=explanation)
 
 
 async def dead_letters(store: "DeadLetterStore", arguments: argparse.Namespace) -> int:

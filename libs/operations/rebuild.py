@@ -71,7 +71,7 @@ async def rebuild(job: Rebuild, *, database_url: str, kafka: KafkaSettings, prog
 
     Published events and dead letters of the new generation are thrown away: the running one has sent them already.
     """
-    await _refuse_short_topics(job, kafka)
+    await refuse_short_topics(job.topics, kafka)
     pool = await open_pool(
         database_url,
         size=4,
@@ -95,8 +95,9 @@ async def rebuild(job: Rebuild, *, database_url: str, kafka: KafkaSettings, prog
             await asyncio.wait({running})
 
 
-async def _refuse_short_topics(job: Rebuild, kafka: KafkaSettings) -> None:
-    beginnings = await lag.beginning_offsets(kafka, [kafka.topic(topic.name) for topic in job.topics])
+async def refuse_short_topics(topics: Sequence[Topic], kafka: KafkaSettings) -> None:
+    """Raise RecordsGone unless all topics still begin at the beginning."""
+    beginnings = await lag.beginning_offsets(kafka, [kafka.topic(topic.name) for topic in topics])
     gone = [f"{place.topic}[{place.partition}] begins at {offset}" for place, offset in beginnings.items() if offset]
     if gone:
         raise RecordsGone(f"{'; '.join(gone)}: publish all events again (republish --all) into new topics first")

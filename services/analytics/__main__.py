@@ -28,6 +28,8 @@ def main() -> NoReturn:
 
             consumer = Consumer(settings)
             process.run(consumer.run, settings=settings, name=name, health=consumer.health)
+        case "projections":
+            sys.exit(asyncio.run(_rebuild(settings)))
         case _:
             sys.exit(asyncio.run(_dead_letters(settings, arguments)))
 
@@ -40,12 +42,21 @@ async def _dead_letters(settings: Settings, arguments: argparse.Namespace) -> in
         return await command_line.dead_letters(MongoDeadLetters(store), arguments)
 
 
+async def _rebuild(settings: Settings) -> None:
+    from services.analytics.documents import open_documents
+    from services.analytics.rebuild import rebuild
+
+    async with open_documents(settings.mongo_url.get_secret_value(), "analytics-rebuild") as store:
+        await rebuild(store, settings, command_line.progress)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.analytics", description=__doc__)
     commands = parser.add_subparsers(dest="job", required=True)
     commands.add_parser("api", help="serve the REST API")
     commands.add_parser("consume", help="events to documents")
     command_line.add_dead_letters(commands)
+    command_line.add_projections(commands, mongo="the history, from the beginning of the topics")
     return parser
 
 

@@ -33,10 +33,12 @@ class HistorySink:
 
     group = GROUP
 
-    def __init__(self, store: DocumentStore, kafka: KafkaSettings, *, owner: str) -> None:
+    def __init__(self, store: DocumentStore, kafka: KafkaSettings, *, owner: str, mirrors: bool = True) -> None:
+        """Records that cannot be applied are also sent to `<topic>.dlq`, if it `mirrors`."""
         self._store = store
         self._kafka = kafka
         self._owner = owner
+        self._mirrors = mirrors
 
     async def claim(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Claim]:
         """As Sink.claim."""
@@ -73,6 +75,8 @@ class HistorySink:
         if not dead:
             return
         await self._store.bury([_letter(topic, poison) for topic, poison in dead])
+        if not self._mirrors:
+            return
         sender = producer(self._kafka, GROUP)
         await sender.start()
         try:

@@ -50,27 +50,70 @@ class _DecimalCodec(TypeCodec):
 
 
 class DocumentStore:
-    """History, and how far its consumer has come."""
+    """History, and how far its consumer has come. `prefix` stands before the names of all its collections."""
 
-    def __init__(self, database: AsyncIOMotorDatabase[Document]) -> None:
+    def __init__(self, database: AsyncIOMotorDatabase[Document], prefix: str = "") -> None:
         self._database = database
-        self._transactions = database["transactions"]
-        self._reorder_events = database["reorder_events"]
-        self._metric_history = database["metric_history"]
-        self._offsets = database["consumer_offsets"]
-        self._dead_letters = database["dead_letters"]
+        self._prefix = prefix
+        self._transactions = database[f"{prefix}transactions"]
+        self._reorder_events = database[f"{prefix}reorder_events"]
+        self._metric_history = database[f"{prefix}metric_history"]
+        self._offsets = database[f"{prefix}consumer_offsets"]
+        self._dead_letters = database[f"{prefix}dead_letters"]
 
     async def create_indexes_and_views(self) -> None:
         """Create what is missing of the indexes that the lists need, and of the views that others may read.
 
         None on the skus of the lines: it would cost several times the write itself, a document has up to 1,000.
         """
-        await self._transactions.create_index(NEWEST_FIRST)
-        await self._transactions.create_index([("referenceId", DESCENDING), *NEWEST_FIRST])
+        await self._create_indexes()
         present = await self._database.list_collection_names()
         for view, collection in PUBLISHED_VIEWS.items():
             if view not in present:
                 await _create_view(self._database, view, collection)
+
+    async def _create_indexes(self) -> None:
+        await self._transactions.create_index(NEWEST_FIRST)
+        await self._transactions.create_index([("referenceId", DESCENDING), *NEWEST_FIRST])
+
+    def draft(self, prefix: str) -> "DocumentStore":
+        """A store beside this one, in collections that nobody reads."""
+        return DocumentStore(self._database, prefix)
+
+    async def drop(self) -> None:
+        """Drop all collections of this store."""
+        for collection in (*self._history, self._offsets, self._dead_letters):
+            await collection.drop()
+
+    async def create_collections(self) -> None:
+        """Create the collections of the history, empty, with their indexes."""
+        for collection in self._history:
+            await self._database.create_collection(collection.name)
+        await self._create_indexes()
+
+    async def replace(self, other: "DocumentStore") -> None:
+        """Put the history of this store in the place of another's, collection by collection."""
+        for ours, theirs in zip(self._history, other._history, strict=True):
+            await ours.rename(theirs.name, dropTarget=True)
+
+    async def set_checkpoint(self, checkpoint: Document) -> None:
+        """Have the group go on where a checkpoint of another store stands; whoever owns the partition is fenced."""
+        place = {name: checkpoint[name] for name in ("group", "topic", "partition")}
+        progress = {name: checkpoint.get(name) for name in ("nextOffset", "anchorEventId", "maxEventTime")}
+        await self._offsets.update_one(
+            {"_id": checkpoint["_id"]},
+            {
+                "$inc": {"epoch": 1},
+                "$set": {**progress, "owner": checkpoint["owner"]},
+                "$setOnInsert": place,
+                "$currentDate": {"updatedAt": True},
+            },
+            upsert=True,
+        )
+
+    @property
+    def _history(self) -> Sequence[AsyncIOMotorCollection[Document]]:
+        return self._transactions, self._reorder_events, self._metric_history
 
     async def ping(self) -> None:
         """Raise unless the server answers."""

@@ -35,7 +35,7 @@ def main() -> NoReturn:
 
             archive = Archive(settings)
             process.run(archive.run, settings=settings, name=name, health=archive.health)
-        case "metrics" | "rebuild-cache":
+        case "metrics" | "projections":
             from services.pipeline import metrics
 
             job = metrics.run if arguments.job == "metrics" else metrics.rebuild_cache
@@ -98,9 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("lake-maintenance", help="rewrite closed days in few files without repeats, delete old files")
     commands.add_parser("relay", help="send the outbox to Kafka")
     commands.add_parser("rebuild", help="build positions and facts anew from the topic, beside the running workers")
-    commands.add_parser("rebuild-cache", help="write all of Redis anew from Postgres")
     commands.add_parser("republish", help="calculate and publish all metrics again, if the broker lost them")
     command_line.add_dead_letters(commands)
+    command_line.add_projections(commands, redis="stock and metrics in Redis, from Postgres")
     return parser
 
 

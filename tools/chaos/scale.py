@@ -52,12 +52,12 @@ FULL: Final = Scale(
     failpoints={
         "relay.sent": 0.002,
         "consumer.written": 0.006,
-        "consumer.revoked": 0.3,
+        "consumer.revoked": 0.6,
         "consumer.draining": 0.7,
-        "stream.deduplicated": 0.012,
+        "stream.deduplicated": 0.03,
         "archive.appended": 0.08,
-        "metrics.cached": 0.06,
-        "history.written": 0.02,
+        "metrics.cached": 0.2,
+        "history.written": 0.03,
         "naive.upserted": 0.004,
     },
 )
