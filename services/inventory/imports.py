@@ -72,6 +72,8 @@ async def run(pool: Pool, asked: Import) -> Result:
             await unit.start()
             try:
                 await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
+                # Tables grow a lot in this transaction: a plan that was kept since they were small would scan them.
+                await connection.execute("SET LOCAL plan_cache_mode = 'force_custom_plan'")
                 replayed = await idempotency.is_repeated(connection, asked.actor, f"import {asked.import_id}", wanted)
                 result = await _apply_pieces(connection, asked)
                 result.replayed = replayed

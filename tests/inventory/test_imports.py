@@ -98,6 +98,7 @@ async def test_a_file_that_is_wrong_as_a_whole_is_refused(inventory: Inventory, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_exactly_the_bad_rows_of_a_long_file_are_listed(inventory: Inventory, connection: Connection) -> None:
     count, bad = 100_000, set(range(150, 100_000, 200))
     await connection.execute(

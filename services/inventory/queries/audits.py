@@ -16,6 +16,9 @@ class Audit:
     sql: str
 
 
+# A6 sees what waits in the outbox: those rows stand for ledger entries and leave no gap. Rows that the broker has
+# acknowledged are deleted, so whether each published one arrived is for the pipeline's reconciliation, which compares
+# the topic with the ledger.
 # $1 narrows an audit to stock items and documents changed since then; A6 and A7 are small by nature and look at all.
 AUDITS: Final = (
     Audit(
