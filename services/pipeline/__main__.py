@@ -48,6 +48,14 @@ def main() -> NoReturn:
             from services.pipeline.jobs import worker
 
             process.run(partial(worker.run, settings=settings), settings=settings, name=name)
+        case "schedule":
+            from services.pipeline.jobs.scheduler import Scheduler
+
+            process.run(Scheduler(settings).run, settings=settings, name=name)
+        case "mail":
+            from services.pipeline import mailer
+
+            process.run(partial(mailer.run, settings=settings), settings=settings, name=name)
         case "relay":
             from libs.events.relay import Relay
 
@@ -95,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("metrics", help="facts to velocity and trend, their events and the cache")
     commands.add_parser("archive", help="events of all topics to the lake")
     commands.add_parser("batch", help="execute the runs of batch jobs that are asked for")
+    commands.add_parser("schedule", help="start the runs of batch jobs that are due, and watch their deadlines")
+    commands.add_parser("mail", help="send the mails that wait")
     commands.add_parser("lake-maintenance", help="rewrite closed days in few files without repeats, delete old files")
     commands.add_parser("relay", help="send the outbox to Kafka")
     commands.add_parser("rebuild", help="build positions and facts anew from the topic, beside the running workers")

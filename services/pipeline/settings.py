@@ -1,11 +1,13 @@
 """Settings of the pipeline service."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
 from libs.chassis.settings import ServiceSettings
 from libs.events.settings import KafkaSettings
+
+MailAddress = Annotated[str, Field(pattern=r"^[!-?A-~]+@[!-?A-~]+$")]
 
 
 class Settings(ServiceSettings):
@@ -47,4 +49,39 @@ class Settings(ServiceSettings):
     batch_heartbeat_seconds: float = Field(5.0, gt=0, description="Time between two signs of life of a run.")
     batch_lost_seconds: float = Field(
         30.0, gt=0, description="A run that gives no sign of life for so long is taken for dead."
+    )
+    stockout_lead_time_days: float = Field(
+        7.0,
+        gt=0,
+        description="Days until what is ordered now can be delivered, where no supplier's lead time is known.",
+    )
+    stockout_review_days: float = Field(1.0, ge=0, description="Days until somebody looks at the stock again.")
+    stockout_service_level: float = Field(
+        0.95, gt=0.5, lt=1, description="Wanted probability that stock lasts until the delivery; less raises an alert."
+    )
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="Mail server: smtp://host:25 (plain), smtp+starttls://user:password@host:587 or "
+        "smtps://user:password@host:465. Without it mails are kept, and sent once there is one.",
+    )
+    mail_from: MailAddress = Field("stockflow@localhost", description="Sender of alerts and reports.")
+    mail_recipients: list[MailAddress] = Field(
+        [],
+        description="JSON list of addresses that get the weekly summary, and alerts of warehouses without their own.",
+    )
+    mail_warehouse_recipients: dict[str, list[MailAddress]] = Field(
+        {}, description="JSON object: warehouse -> addresses that get its alerts."
+    )
+    mail_poll_seconds: float = Field(5.0, gt=0, description="Longest time that a mail waits to be sent, in seconds.")
+    mail_retry_seconds: float = Field(
+        60.0, gt=0, description="Pause after a mail could not be sent; doubled each time, up to an hour."
+    )
+    mail_give_up_days: float = Field(5.0, gt=0, description="How long a mail is tried, in days.")
+    scheduler: Literal["embedded", "external"] = Field(
+        "embedded",
+        description="Who starts the runs of schedules.yaml: the schedule process, or something else, such as Airflow. "
+        "The process watches deadlines either way.",
+    )
+    scheduler_poll_seconds: float = Field(
+        1.0, gt=0, description="Longest time from the end of an interval, or the leader's death, to the next look."
     )

@@ -1,6 +1,6 @@
 """The tables of schema `pipeline`, for queries that are built from filters. Migrations own their definition."""
 
-from sqlalchemy import JSON, BigInteger, Column, Date, DateTime, Integer, MetaData, Numeric, Table, Text, Uuid
+from sqlalchemy import JSON, BigInteger, Column, Date, DateTime, Double, Integer, MetaData, Numeric, Table, Text, Uuid
 
 metadata = MetaData()
 
@@ -51,4 +51,43 @@ run_log = Table(
     Column("level", Text),
     Column("event", Text),
     Column("fields", JSON),
+)
+
+alert = Table(
+    "alert",
+    metadata,
+    Column("alert_id", Uuid, primary_key=True),
+    Column("sku", Text),
+    Column("warehouse_id", Text),
+    Column("status", Text),
+    Column("severity", Text),
+    Column("quantity_available", BigInteger),
+    Column("reorder_point", BigInteger),
+    Column("velocity_per_day", Double),
+    Column("days_of_supply", Double),
+    Column("stockout_risk", Double),
+    Column("suggested_action", Text),
+    Column("revision", BigInteger),
+    Column("opened_at", DateTime(timezone=True)),
+    Column("updated_at", DateTime(timezone=True)),
+    Column("acknowledged_at", DateTime(timezone=True)),
+    Column("acknowledged_by", Text),
+    Column("snoozed_until", DateTime(timezone=True)),
+    Column("resolved_at", DateTime(timezone=True)),
+    Column("resolved_by", Text),
+    Column("notice", Text),
+    Column("told_severity", Text),
+    Column("thread_id", Text),
+)
+
+report = Table(
+    "report",
+    metadata,
+    Column("report_id", Uuid, primary_key=True),
+    Column("kind", Text),
+    Column("week", Date),
+    Column("content", JSON),
+    Column("html", Text),
+    Column("generated_at", DateTime(timezone=True)),
+    Column("published_at", DateTime(timezone=True)),
 )

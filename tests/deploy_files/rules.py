@@ -38,6 +38,7 @@ STORE_ADDRESSES: Final = {
     "mongo": {"MONGO_URL"},
     "redis": {"REDIS_URL"},
     "lake": {"LAKE_URL"},
+    "smtp": {"SMTP_URL"},
 }
 """What a pod may connect to -> the settings that hold its address."""
 
@@ -330,7 +331,7 @@ def _references(workload: Manifest) -> Iterator[tuple[str, str, str | None]]:
             elif not source["secretRef"].get("optional"):
                 yield "Secret", source["secretRef"]["name"], None
         for source in (variable.get("valueFrom", {}) for variable in container.get("env", [])):
-            if reference := source.get("secretKeyRef"):
+            if (reference := source.get("secretKeyRef")) and not reference.get("optional"):
                 yield "Secret", reference["name"], reference["key"]
             if reference := source.get("configMapKeyRef"):
                 yield "ConfigMap", reference["name"], reference["key"]

@@ -27,6 +27,10 @@ TABLES = (
     "consumer_offset",
     "dead_letter",
     "run",
+    "alert",
+    "mail",
+    "weekly_stock_item",
+    "report",
 )
 
 

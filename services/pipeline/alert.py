@@ -1,0 +1,260 @@
+"""Low stock alerts: when a stock item is short, how bad that is, and what becomes of its alert.
+
+A stock item has at most one live alert. It is told of once when it opens, again only when it gets worse than what was
+told or when its snooze ends, and once when the stock has recovered.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from libs.events.analytics import Severity
+from services.pipeline.stockout import days_of_supply, stockout_risk
+
+EVEN_CHANCE: Final = 0.5
+_RANK: Final = {severity: rank for rank, severity in enumerate(Severity)}
+
+StockItem = tuple[str, str]
+"""A sku, and the warehouse that it lies in."""
+
+
+class Status(StrEnum):
+    """Where an alert stands."""
+
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    SNOOZED = "snoozed"
+    RESOLVED = "resolved"
+
+
+class Notice(StrEnum):
+    """What there is to tell about an alert."""
+
+    OPENED = "opened"
+    ESCALATED = "escalated"
+    REMINDED = "reminded"
+    RECOVERED = "recovered"
+
+
+class UnknownAlert(Exception):
+    """There is no such alert."""
+
+
+class AlertResolved(Exception):
+    """The alert is over: nothing can be done with it any more."""
+
+
+class SnoozeNotAhead(Exception):
+    """A snooze must end in the future."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replenishment:
+    """How fast stock can be replaced, and how safe it is meant to be."""
+
+    lead_time_days: float
+    review_days: float
+    service_level: float
+    """The probability that is aimed at, that stock lasts until the delivery."""
+
+    @property
+    def protection_days(self) -> float:
+        """How long what is available must last, from one look at the stock on: review period and lead time."""
+        return self.lead_time_days + self.review_days
+
+
+@dataclass(frozen=True, slots=True)
+class ItemStock:
+    """What is left of a stock item, and how it sells."""
+
+    sku: str
+    warehouse_id: str
+    quantity_available: int
+    reorder_point: int | None
+    velocity_per_day: float
+    """Of the last 30 days, as the standard deviation of one day's demand."""
+    sd_daily_demand: float
+    demand_90: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """How short a stock item is."""
+
+    severity: Severity
+    quantity_available: int
+    reorder_point: int | None
+    velocity_per_day: float
+    days_of_supply: float | None
+    stockout_risk: float
+    suggested_action: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An alert as it is stored."""
+
+    alert_id: UUID
+    sku: str
+    warehouse_id: str
+    status: Status
+    severity: Severity
+    quantity_available: int
+    reorder_point: int | None
+    velocity_per_day: float
+    days_of_supply: float | None
+    stockout_risk: float
+    suggested_action: str
+    revision: int
+    opened_at: datetime
+    updated_at: datetime
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    snoozed_until: datetime | None = None
+    resolved_at: datetime | None = None
+    resolved_by: str | None = None
+    notice: Notice | None = None
+    told_severity: Severity | None = None
+    thread_id: str | None = None
+
+
+def shortage(stock: ItemStock, replenishment: Replenishment) -> Shortage | None:
+    """How short a stock item is; None when it is neither low nor at risk.
+
+    Severity, with P1 the service level that is aimed at and the risk that of a stockout over review period + lead time:
+
+    - critical: nothing is available of an item that sells or has a reorder point
+    - error: risk > 1/2. Less is available than is expected to be sold: the safety stock is used up
+    - warning: risk > 1 - P1. The safety stock will probably be drawn on
+    - info: at or below the reorder point, and yet likely to last
+
+    P1 is the cycle service level of Silver, Pyke & Thomas (2017), ch. 6: safety stock is what makes the risk 1 - P1,
+    and without any it is 1/2.
+    """
+    risk = stockout_risk(
+        stock.quantity_available, stock.velocity_per_day, stock.sd_daily_demand, replenishment.protection_days
+    )
+    severity = _severity(stock, risk, 1 - replenishment.service_level)
+    if severity is None:
+        return None
+    return Shortage(
+        severity=severity,
+        quantity_available=stock.quantity_available,
+        reorder_point=stock.reorder_point,
+        velocity_per_day=stock.velocity_per_day,
+        days_of_supply=days_of_supply(stock.quantity_available, stock.velocity_per_day),
+        stockout_risk=risk,
+        suggested_action=_suggested_action(stock, replenishment),
+    )
+
+
+def follow(item: StockItem, live: Alert | None, found: Shortage | None, *, now: datetime, new_id: UUID) -> Alert | None:
+    """The alert of a stock item after a check; None when nothing changes.
+
+    `new_id` becomes the id of the alert if one is opened.
+    """
+    if found is None:
+        return live and _recover(live, now)
+    if live is None:
+        return _open(item, found, now, new_id)
+    changes = _news(live, found, now)
+    figures = {name: getattr(found, name) for name in Shortage.__slots__}
+    if not changes and all(getattr(live, name) == figure for name, figure in figures.items()):
+        return None
+    return _revise(live, now, **figures, **changes)
+
+
+def severity_rank(severity: Severity) -> int:
+    """The worse, the larger."""
+    return _RANK[severity]
+
+
+def told(alert: Alert, thread_id: str | None) -> Alert:
+    """The alert after its notice was sent, in the mail thread that it belongs to from now on."""
+    worst = max(alert.severity, alert.told_severity or alert.severity, key=_RANK.__getitem__)
+    return replace(alert, notice=None, told_severity=worst, thread_id=alert.thread_id or thread_id)
+
+
+def acknowledge(alert: Alert, by: str, now: datetime) -> Alert:
+    """Somebody looks after it: it is silent unless it gets worse. Raises AlertResolved."""
+    _check_live(alert)
+    if alert.status is Status.ACKNOWLEDGED:
+        return alert
+    return _revise(alert, now, status=Status.ACKNOWLEDGED, acknowledged_at=now, acknowledged_by=by, snoozed_until=None)
+
+
+def snooze(alert: Alert, until: datetime, now: datetime) -> Alert:
+    """Silent until then, whatever happens; told of again by the first check after it. Raises AlertResolved."""
+    _check_live(alert)
+    if until <= now:
+        raise SnoozeNotAhead("until must be an instant in the future.")
+    return _revise(alert, now, status=Status.SNOOZED, snoozed_until=until)
+
+
+def resolve(alert: Alert, by: str, now: datetime) -> Alert:
+    """Over, as somebody says. While the stock item is short, the next check opens another one."""
+    if alert.status is Status.RESOLVED:
+        return alert
+    return _revise(alert, now, status=Status.RESOLVED, snoozed_until=None, resolved_at=now, resolved_by=by, notice=None)
+
+
+def _severity(stock: ItemStock, risk: float, accepted_risk: float) -> Severity | None:
+    is_low = stock.reorder_point is not None and stock.quantity_available <= stock.reorder_point
+    if stock.quantity_available <= 0 and (is_low or stock.demand_90 > 0):
+        return Severity.CRITICAL
+    if risk > EVEN_CHANCE:
+        return Severity.ERROR
+    if risk > accepted_risk:
+        return Severity.WARNING
+    return Severity.INFO if is_low else None
+
+
+def _suggested_action(stock: ItemStock, replenishment: Replenishment) -> str:
+    days = replenishment.protection_days
+    expected = max(stock.velocity_per_day * days, 0.0)
+    return (
+        f"Order now: {stock.quantity_available} available, {expected:.0f} expected to be sold in the {days:g} days "
+        "until a delivery can arrive."
+    )
+
+
+def _open(item: StockItem, found: Shortage, now: datetime, new_id: UUID) -> Alert:
+    return Alert(
+        alert_id=new_id,
+        sku=item[0],
+        warehouse_id=item[1],
+        status=Status.OPEN,
+        revision=1,
+        opened_at=now,
+        updated_at=now,
+        notice=Notice.OPENED,
+        **{name: getattr(found, name) for name in Shortage.__slots__},
+    )
+
+
+def _news(live: Alert, found: Shortage, now: datetime) -> dict[str, Any]:
+    """What changes besides the figures: an alert that has to be told of again is open again."""
+    if live.notice is Notice.OPENED or (live.snoozed_until is not None and live.snoozed_until > now):
+        return {}
+    if live.snoozed_until is not None:
+        return {"status": Status.OPEN, "snoozed_until": None, "notice": Notice.REMINDED}
+    if _RANK[found.severity] > _RANK[live.told_severity or found.severity] and live.notice is None:
+        return {"status": Status.OPEN, "notice": Notice.ESCALATED}
+    return {}
+
+
+def _recover(live: Alert, now: datetime) -> Alert:
+    # Nobody is told of the end of what nobody was told of.
+    notice = None if live.notice is Notice.OPENED else Notice.RECOVERED
+    return _revise(live, now, status=Status.RESOLVED, snoozed_until=None, resolved_at=now, notice=notice)
+
+
+def _check_live(alert: Alert) -> None:
+    if alert.resolved_at:
+        raise AlertResolved(f"Alert {alert.alert_id} was resolved at {alert.resolved_at.isoformat()}.")
+
+
+def _revise(alert: Alert, now: datetime, **changes: Any) -> Alert:
+    return replace(alert, revision=alert.revision + 1, updated_at=now, **changes)

@@ -1,0 +1,200 @@
+"""The job `low_stock_alerts` from the shelf to the mailbox, with a real mail server."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from libs.chassis.database import Connection, Pool
+from services.pipeline.jobs.execution import Execution
+from services.pipeline.jobs.job import Interval
+from services.pipeline.jobs.run import RunRequest, RunStatus
+from services.pipeline.mailer import BadSmtpUrl, Mailer, SmtpServer
+from services.pipeline.settings import Settings
+from tests.pipeline.batch.mail_server import MailServer
+from tests.pipeline.batch.stock import remove_stock, set_stock
+from tests.pipeline.batch.test_runs import THE_DAY, claim, start
+from tests.stack import Database
+
+
+@pytest.fixture
+async def stocked(database: Database, pool: Pool) -> AsyncIterator[None]:
+    """Two warehouses: one item is empty, one at its reorder point, one has plenty."""
+    await remove_stock(database)
+    await set_stock(database, "LAPTOP", 0, sold_per_day=2)
+    await set_stock(database, "MOUSE", 5, warehouse_id="LYON-1", reorder_point=5)
+    await set_stock(database, "DESK", 1_000, reorder_point=10, sold_per_day=2)
+    yield
+    await remove_stock(database)
+
+
+@pytest.fixture
+async def mail_server() -> AsyncIterator[MailServer]:
+    """A mail server that listens."""
+    server = MailServer()
+    async with server.up():
+        yield server
+
+
+@pytest.fixture
+def mailing(settings: Settings) -> Settings:
+    """Everybody hears of every warehouse but Lyon, which has its own two people."""
+    return settings.model_copy(
+        update={
+            "mail_from": "stockflow@example.org",
+            "mail_recipients": ["ops@example.org"],
+            "mail_warehouse_recipients": {"LYON-1": ["ada@example.org", "bob@example.org"]},
+            "mail_poll_seconds": 0.02,
+            "mail_retry_seconds": 0.02,
+        }
+    )
+
+
+async def run(pool: Pool, settings: Settings, interval: Interval = THE_DAY) -> RunStatus:
+    run_id = await start(pool, RunRequest("low_stock_alerts", interval, "test"))
+    return await Execution(await claim(pool, run_id), pool, settings).run()
+
+
+async def send_until_nothing_waits(pool: Pool, settings: Settings, server: MailServer, senders: int = 1) -> None:
+    stop = asyncio.Event()
+    smtp = SmtpServer.of(f"smtp://127.0.0.1:{server.port}")
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(senders):
+            tasks.create_task(Mailer(settings, pool, smtp).run(stop))
+        while await pool.fetchval("SELECT EXISTS (SELECT FROM mail_delivery WHERE sent_at IS NULL)"):
+            await asyncio.sleep(0.02)
+        stop.set()
+
+
+async def events(pool: Pool) -> list[dict[str, Any]]:
+    rows = await pool.fetch("SELECT value FROM outbox ORDER BY id")
+    return [json.loads(row["value"]) for row in rows]
+
+
+async def alerts(pool: Pool) -> dict[str, tuple[str, str]]:
+    rows = await pool.fetch("SELECT sku, status, severity FROM alerts_v1 ORDER BY opened_at")
+    return {row["sku"]: (row["status"], row["severity"]) for row in rows}
+
+
+@pytest.mark.usefixtures("stocked")
+async def test_what_is_short_is_told_once_to_those_concerned(
+    pool: Pool, mailing: Settings, mail_server: MailServer
+) -> None:
+    assert await run(pool, mailing) is RunStatus.SUCCEEDED
+    assert await run(pool, mailing) is RunStatus.SUCCEEDED
+    await send_until_nothing_waits(pool, mailing, mail_server)
+
+    assert await alerts(pool) == {"LAPTOP": ("open", "critical"), "MOUSE": ("open", "info")}
+    assert Counter(event["sku"] for event in await events(pool)) == {"LAPTOP": 1, "MOUSE": 1}
+    mails = dict(mail_server.received)
+    assert len(mail_server.received) == 3
+    assert mails["ops@example.org"]["Subject"] == "Low stock: 1 alert, 1 critical, in BERLIN-1"
+    assert mails["ada@example.org"]["Message-ID"] == mails["bob@example.org"]["Message-ID"]
+    assert mails["ada@example.org"]["To"] == "ada@example.org, bob@example.org"
+    for kind in ("plain", "html"):
+        body = mails["ops@example.org"].get_body((kind,))
+        assert body is not None
+        text = body.get_content()
+        assert "LAPTOP" in text
+        assert "The laptop" in text
+        assert "MOUSE" not in text
+        assert "nsubscribe" not in text
+
+
+@pytest.mark.usefixtures("stocked")
+async def test_an_event_carries_what_the_alert_says(pool: Pool, mailing: Settings) -> None:
+    await run(pool, mailing)
+
+    event = next(event for event in await events(pool) if event["sku"] == "LAPTOP")
+    assert event["eventType"] == "LOW_STOCK_ALERT"
+    assert (event["severity"], event["quantityAvailable"], event["revision"]) == ("critical", 0, 1)
+    assert event["stockoutRisk"] > 0.9
+
+
+async def test_what_gets_worse_and_what_recovers_answers_the_first_mail(
+    pool: Pool, mailing: Settings, mail_server: MailServer, database: Database
+) -> None:
+    await set_stock(database, "LAPTOP", 18, sold_per_day=2)
+    for available in (18, 1, 1_000):
+        await set_stock(database, "LAPTOP", available, sold_per_day=2)
+        await run(pool, mailing)
+    await send_until_nothing_waits(pool, mailing, mail_server)
+
+    first, worse, recovered = [message for _, message in mail_server.received]
+    assert "References" not in first
+    assert worse["References"] == recovered["In-Reply-To"] == first["Message-ID"]
+    assert worse["Subject"] == recovered["Subject"] == f"Re: {first['Subject']}"
+    assert await alerts(pool) == {"LAPTOP": ("resolved", "error")}
+    await remove_stock(database)
+
+
+@pytest.mark.usefixtures("stocked")
+async def test_a_mail_server_that_was_away_gets_every_alert_once(pool: Pool, mailing: Settings) -> None:
+    gone = MailServer()
+    async with gone.up():
+        pass
+    stop = asyncio.Event()
+    mailer = Mailer(mailing, pool, SmtpServer.of(f"smtp://127.0.0.1:{gone.port}"))
+    sending = asyncio.create_task(mailer.run(stop))
+    await run(pool, mailing)
+    await asyncio.sleep(0.1)
+    assert gone.received == []
+
+    async with gone.up():
+        gone.refusals += ["421 try later", "452 full", "550 not like this"]
+        await send_until_nothing_waits(pool, mailing, gone, senders=2)
+    stop.set()
+    await sending
+
+    told = Counter((recipient, message["Message-ID"]) for recipient, message in gone.received)
+    assert sorted(told.values()) == [1, 1, 1]
+    assert await pool.fetchval("SELECT max(attempts) FROM mail_delivery") > 1
+
+
+@pytest.mark.usefixtures("stocked")
+async def test_a_mail_whose_fate_is_unknown_is_sent_again_as_the_same_mail(
+    pool: Pool, mailing: Settings, mail_server: MailServer
+) -> None:
+    await run(pool, mailing)
+    mail_server.breaks_after_taking = 1
+
+    await send_until_nothing_waits(pool, mailing, mail_server)
+
+    seen = Counter((recipient, message["Message-ID"]) for recipient, message in mail_server.received)
+    assert len(seen) == 3
+    assert sorted(seen.values()) == [1, 1, 2]
+
+
+@pytest.mark.usefixtures("stocked")
+async def test_without_recipients_events_are_published_and_no_mails_written(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    await run(pool, settings)
+
+    assert len(await events(pool)) == 2
+    assert await connection.fetchval("SELECT count(*) FROM mail") == 0
+
+
+@pytest.mark.parametrize("url", ["http://mail", "smtp://", "smtp://ada:secret@mail"])
+def test_an_address_that_is_none_or_would_show_a_password_is_refused(url: str) -> None:
+    with pytest.raises(BadSmtpUrl):
+        SmtpServer.of(url)
+
+
+def test_the_address_says_how_to_connect() -> None:
+    assert SmtpServer.of("smtps://a%40b:p%3Aq@mail.test") == SmtpServer("mail.test", 465, "smtps", "a@b", "p:q")
+    assert SmtpServer.of("smtp+starttls://mail.test").port == 587
+
+
+def test_settings_are_read_from_json(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAIL_WAREHOUSE_RECIPIENTS", '{"LYON-1": ["ada@example.org"]}')
+    monkeypatch.setenv("SMTP_URL", "smtp://mail")
+
+    read = Settings(**settings.model_dump(exclude={"mail_warehouse_recipients", "smtp_url"}))
+
+    assert read.mail_warehouse_recipients == {"LYON-1": ["ada@example.org"]}
+    assert read.smtp_url == SecretStr("smtp://mail")
