@@ -4,10 +4,10 @@ from collections.abc import Sequence
 import asyncpg
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from libs.events import consumer, lag
-from libs.events.consumer import DeadLetterFlood, TopicRecreated
+from libs.events.consumer import DeadLetterFlood, OffsetGap, TopicRecreated
 from libs.events.inventory import InventoryUpdate
 from libs.events.offsets import PostgresSink
 from libs.events.settings import KafkaSettings
@@ -196,12 +196,15 @@ async def _recreate(kafka: KafkaSettings) -> None:
     await ensure_topics(kafka)
 
 
-async def test_a_recreated_topic_is_noticed_even_when_it_has_grown_past_the_offset(worker: Worker) -> None:
+@pytest.mark.parametrize("sent_again", [5, 200], ids=["shorter than before", "grown past the offset"])
+async def test_a_recreated_topic_is_noticed_and_read_from_the_start_where_that_is_asked(
+    worker: Worker, sent_again: int
+) -> None:
     await send(worker.kafka, *_sales(20))
     async with worker.running():
         await until_applied(worker, 20)
     await _recreate(worker.kafka)
-    await send(worker.kafka, *_sales(200, "B"))
+    await send(worker.kafka, *_sales(sent_again, "B"))
 
     with pytest.raises(TopicRecreated, match="republish --all"):
         async with another(worker).running() as running:
@@ -209,8 +212,55 @@ async def test_a_recreated_topic_is_noticed_even_when_it_has_grown_past_the_offs
 
     restarting = another(worker, kafka=worker.kafka.model_copy(update={"on_topic_recreated": "restart"}))
     async with restarting.running():
-        await until_applied(worker, 220)
-    assert len(set(await applied(worker))) == 220
+        await until_applied(worker, 20 + sent_again)
+    assert len(set(await applied(worker))) == 20 + sent_again
+
+
+async def _delete_records(kafka: KafkaSettings, partition: TopicPartition, before_offset: int) -> None:
+    """As retention does it."""
+    admin = AIOKafkaAdminClient(**kafka.connection())
+    await admin.start()
+    try:
+        await admin.delete_records({partition: RecordsToDelete(before_offset)})
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+async def deprived(worker: Worker) -> Worker:
+    """A worker that has applied 5 of 20 records of one partition, of which the broker has deleted the first 10."""
+    kafka = worker.kafka
+    sales = [an_inventory_update(sku="A", sequence=number) for number in range(1, 21)]
+    await send(kafka, *sales[:5])
+    async with worker.running():
+        await until_applied(worker, 5)
+    await send(kafka, *sales[5:])
+    ends = await lag.end_offsets(kafka, [kafka.topic("inventory-events")])
+    [partition] = [place for place, end in ends.items() if end]
+    await _delete_records(kafka, partition, 10)
+    return worker
+
+
+async def test_deleted_records_stop_a_worker_that_had_not_applied_them(deprived: Worker) -> None:
+    with pytest.raises(OffsetGap, match=r"begins at 10, .* is at 5: records were deleted before they were applied"):
+        async with another(deprived).running() as running:
+            await asyncio.wait({running}, timeout=20)
+
+
+@pytest.mark.parametrize(("policy", "applied_in_all"), [("earliest", 5 + 10), ("latest", 5)])
+async def test_a_policy_says_where_to_go_on_after_a_gap(deprived: Worker, policy: str, applied_in_all: int) -> None:
+    going_on = another(deprived, kafka=deprived.kafka.model_copy(update={"on_gap": policy}))
+    async with going_on.running():
+        await until_applied(deprived, applied_in_all)
+
+        async def claimed() -> bool:
+            return bool(going_on.runner._leases)
+
+        await until(claimed)
+        await send(deprived.kafka, an_inventory_update(sku="A", sequence=21))
+        await until_applied(deprived, applied_in_all + 1)
+
+    assert len(await applied(deprived)) == applied_in_all + 1
 
 
 async def test_one_batch_in_hand_is_finished_when_asked_to_stop(worker: Worker) -> None:
