@@ -23,6 +23,7 @@ from services.pipeline.event_table import PARTITION_COLUMNS, EventTable, models_
 # A commit log of more than this many entries is condensed into a checkpoint, so that opening stays cheap.
 _CONFIGURATION = {"delta.checkpointInterval": "50"}
 ROWS_AT_A_TIME = 1_000_000
+ROWS_PER_BATCH = 100_000
 _FIRST_OF_1970 = date(1970, 1, 1).toordinal()
 # Almost all failures of deltalake are of one class: their text alone tells what cannot be stored from a storage that is
 # away.
@@ -277,12 +278,19 @@ class PartitionedTable:
         """The Parquet files of the days from first to last, of all days by default."""
         if not DeltaTable.is_deltatable(self.url):
             return []
-        filters = [
-            ("date", operator, str(nearest_date(day)))
+        bounds = (
+            f"date {operator} '{nearest_date(day)}'"
             for operator, day in ((">=", first), ("<=", last))
             if day is not None
-        ]
-        return DeltaTable(self.url).file_uris(filters or None)
+        )
+        return DeltaTable(self.url).file_uris(file_pruning_predicate=" AND ".join(bounds) or None)
+
+    def rows(self, days: Collection[int], schema: pa.Schema) -> pa.RecordBatchReader:
+        """The rows of these days, without the partition column."""
+        dates = " OR ".join(_date_range_conditions(days))
+        stored = DeltaTable(self.url).to_pyarrow_dataset(file_pruning_predicate=dates)
+        batches = stored.to_batches(columns=schema.names, batch_size=ROWS_PER_BATCH)
+        return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in batches))
 
     def _dated(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return batch.append_column(self._schema.field("date"), batch["day"].cast(pa.date32()))
@@ -350,7 +358,7 @@ def _at_places(places: Collection[RecordId]) -> list[str]:
     ]
 
 
-def _date_range_conditions(days: Sequence[int]) -> list[str]:
+def _date_range_conditions(days: Collection[int]) -> list[str]:
     """Conditions, of which one is true for each of these days and none for any other."""
     ranges: list[tuple[int, int]] = []
     for day in sorted(days):

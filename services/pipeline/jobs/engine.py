@@ -39,6 +39,10 @@ class Engine(ABC):
         pq.write_table(rows, path)
         return self._parquet([str(path)])
 
+    def days(self, days: Sequence[int]) -> ir.Table:
+        """A table of the one column `day`."""
+        return self.table(pa.table({"day": pa.array(days, pa.int32())}))
+
     @abstractmethod
     def rows(self, expression: ir.Table, schema: pa.Schema) -> pa.RecordBatchReader:
         """The result in batches, as it is calculated, with the columns and types of the schema."""

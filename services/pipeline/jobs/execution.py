@@ -121,7 +121,8 @@ class Execution:
         await self._begin(step)
         cpu_before = time.process_time()
         try:
-            function = self.find_function(job_definitions.find(self.claim.job), step)
+            # In a thread, because it imports what the job needs.
+            function = await asyncio.to_thread(self.find_function, job_definitions.find(self.claim.job), step)
             result = await function(await self._context(step))
         except Exception as error:
             # Whatever a step raises fails the step and the run, and is kept with them; other steps go on.

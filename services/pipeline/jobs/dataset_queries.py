@@ -1,0 +1,113 @@
+"""What is known of the datasets that batch jobs keep: how far they have read, how fresh each date is, what is bad."""
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from libs.chassis.database import Connection
+from services.pipeline.jobs.blocking_rules import BadRow
+from services.pipeline.lake import nearest_date
+
+_EPOCH = "DATE '1970-01-01'"
+
+
+async def watermark(connection: Connection, dataset: str) -> int:
+    """Every transaction with a smaller id has been read into the dataset; 0 if none has."""
+    return await connection.fetchval("SELECT xid FROM dataset_watermark WHERE dataset = $1", dataset) or 0
+
+
+async def advance_watermark(connection: Connection, dataset: str, xid: int) -> None:
+    """Remember how far a dataset has read; one that has read further stays."""
+    await connection.execute(
+        """
+        INSERT INTO dataset_watermark (dataset, xid) VALUES ($1, $2)
+        ON CONFLICT (dataset) DO UPDATE SET xid = excluded.xid, updated_at = now()
+         WHERE dataset_watermark.xid < excluded.xid
+        """,
+        dataset,
+        xid,
+    )
+
+
+async def watermarks(connection: Connection, dataset: str) -> dict[int, int]:
+    """Day -> the watermark of the data that its partition was calculated from."""
+    rows = await connection.fetch(
+        f"SELECT date - {_EPOCH} AS day, watermark FROM dataset_partition WHERE dataset = $1", dataset
+    )
+    return {row["day"]: row["watermark"] for row in rows}
+
+
+async def record_partitions(
+    connection: Connection, dataset: str, rows_per_day: Mapping[int, int], xid: int, run_id: UUID
+) -> None:
+    """Remember that partitions were replaced by what was calculated from data up to a watermark."""
+    await connection.execute(
+        f"""
+        INSERT INTO dataset_partition (dataset, date, watermark, rows, run_id)
+        SELECT $1, {_EPOCH} + day, $4, rows, $5 FROM unnest($2::int[], $3::bigint[]) AS replaced(day, rows)
+        ON CONFLICT (dataset, date) DO UPDATE
+           SET watermark = excluded.watermark, rows = excluded.rows, run_id = excluded.run_id, replaced_at = now()
+         WHERE dataset_partition.watermark <= excluded.watermark
+        """,
+        dataset,
+        list(rows_per_day),
+        list(rows_per_day.values()),
+        xid,
+        run_id,
+    )
+
+
+async def replace_quarantine(
+    connection: Connection, dataset: str, days: Sequence[int], bad_rows: Sequence[BadRow], run_id: UUID
+) -> None:
+    """Put the bad rows of these days in place of those that were quarantined before."""
+    await connection.execute(
+        f"DELETE FROM quarantine WHERE dataset = $1 AND date - {_EPOCH} = ANY($2::int[])", dataset, list(days)
+    )
+    await connection.executemany(
+        "INSERT INTO quarantine (dataset, date, row_key, rule_ids, payload, run_id) VALUES ($1, $2, $3, $4, $5, $6)",
+        [(dataset, nearest_date(bad.day), bad.key, bad.rule_ids, bad.payload, run_id) for bad in bad_rows],
+    )
+
+
+async def quarantined(connection: Connection, dataset: str, days: Sequence[int]) -> dict[int, int]:
+    """Day -> how many of its rows are in quarantine, where there are any."""
+    rows = await connection.fetch(
+        f"""
+        SELECT date - {_EPOCH} AS day, count(*) AS rows FROM quarantine
+         WHERE dataset = $1 AND date - {_EPOCH} = ANY($2::int[]) GROUP BY date
+        """,
+        dataset,
+        list(days),
+    )
+    return {row["day"]: row["rows"] for row in rows}
+
+
+async def record_quality(
+    connection: Connection, failures: Mapping[int, Sequence[Mapping[str, JsonValue]]], run_id: UUID
+) -> None:
+    """Remember which days passed their checks, and what failed on the others: published views leave those out."""
+    await connection.executemany(
+        """
+        INSERT INTO partition_quality (date, status, failures, run_id) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (date) DO UPDATE SET status = excluded.status, failures = excluded.failures,
+                                         run_id = excluded.run_id, checked_at = now()
+        """,
+        [
+            (nearest_date(day), "failed" if failed else "passed", [dict(failure) for failure in failed], run_id)
+            for day, failed in failures.items()
+        ],
+    )
+
+
+async def mark_moved_items(connection: Connection, days: Sequence[int]) -> int:
+    """Have the metrics of the stock items that moved on these days calculated and cached again; how many."""
+    marked = await connection.execute(
+        f"""
+        INSERT INTO dirty_stock_item (sku, warehouse_id)
+        SELECT DISTINCT sku, warehouse_id FROM daily_movement WHERE date - {_EPOCH} = ANY($1::int[])
+        """,
+        list(days),
+    )
+    return int(marked.split()[-1])

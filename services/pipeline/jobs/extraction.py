@@ -1,0 +1,194 @@
+"""What the batch jobs read from Postgres: published views only, in one snapshot, as Arrow. Every function blocks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from adbc_driver_postgresql import dbapi
+
+from services.pipeline.jobs import blocking_rules
+from services.pipeline.jobs.blocking_rules import BadRow
+from services.pipeline.jobs.contract import LEDGER_ENTRIES
+from services.pipeline.lake import PartitionedTable, nearest_date
+
+ROWS_PER_COMMIT = 1_000_000
+MOST_BAD_ROWS = 10_000
+
+_DAY = "(entry.occurred_at AT TIME ZONE 'UTC')::date - DATE '1970-01-01'"
+_COLUMNS = f"""
+    entry.sku, entry.warehouse_id, entry.sequence, entry.transaction_id::text AS transaction_id,
+    entry.transaction_type, entry.line_no, entry.quantity_change, entry.quantity_after,
+    (entry.unit_cost * 1000000)::int8 AS unit_cost_micros, (entry.unit_price * 1000000)::int8 AS unit_price_micros,
+    entry.reference_id, entry.occurred_at, entry.recorded_at,
+    floor(extract(epoch FROM entry.occurred_at) / 3600)::int4 AS hour, ({_DAY})::int4 AS day
+"""
+
+
+class TooManyBadRows(Exception):
+    """So many rows break a rule that it is the rule, or all of the source, that is bad."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """What was read of the ledger, and put into the lake."""
+
+    watermark_from: int
+    watermark_to: int
+    """The extract holds what transactions with smaller ids wrote, all of which had ended."""
+    rows_per_day: dict[int, int]
+    """Good rows of every day that was replaced."""
+    bad_rows: list[BadRow] = field(default_factory=list)
+
+    @property
+    def rows_read(self) -> int:
+        """Good and bad rows."""
+        return sum(self.rows_per_day.values()) + len(self.bad_rows)
+
+
+def extract_ledger(
+    url: str,
+    lake_table: PartitionedTable,
+    watermark_from: int,
+    wanted_days: Sequence[int],
+    progress: Callable[[int, int], None],
+) -> Extract:
+    """Replace every day of the lake's ledger that has entries of transactions from `watermark_from` on.
+
+    Days of `wanted_days` that are not replaced are reported as empty. One extraction at a time; others wait.
+    """
+    with _snapshot(url, alone=True) as cursor:
+        watermark_to = _one(cursor, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        counts = _count_changed_days(cursor, watermark_from, watermark_to)
+        rows_per_day, bad_rows, done = dict.fromkeys(wanted_days, 0), list[BadRow](), 0
+        for days in chunks(counts):
+            progress(done, sum(counts.values()))
+            checked = _checked(_entries(cursor, days, watermark_to), bad_rows)
+            reader = pa.RecordBatchReader.from_batches(LEDGER_ENTRIES.schema, checked)
+            replaced = lake_table.replace(days, reader, watermark_to)
+            rows_per_day |= {day: replaced[nearest_date(day)] for day in days}
+            done += sum(counts[day] for day in days)
+        progress(done, done)
+    return Extract(watermark_from, watermark_to, rows_per_day, bad_rows)
+
+
+def fingerprints(url: str, days: Sequence[int], watermark: int) -> dict[int, tuple[int, int, int]]:
+    """Per day, of what transactions before the watermark wrote: entries, sum of changes, sum of balances."""
+    with _snapshot(url) as cursor:
+        cursor.execute(
+            f"""
+            SELECT day, count(*), sum(quantity_change)::int8, sum(quantity_after)::int8
+              FROM (SELECT ({_DAY})::int4 AS day, quantity_change, quantity_after
+                      FROM inventory.ledger_entries_v1 AS entry WHERE {_in_days(days, watermark)}) AS entry
+             GROUP BY day
+            """
+        )
+        return {day: (entries, change, after) for day, entries, change, after in cursor.fetchall()}
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Products, categories and warehouses, as they now are."""
+
+    products: pa.Table
+    categories: pa.Table
+    warehouses: pa.Table
+
+
+def read_catalogue(url: str) -> Catalogue:
+    """What snapshots are enriched with."""
+    with _snapshot(url) as cursor:
+        return Catalogue(
+            products=_table(
+                cursor,
+                "SELECT sku, name, category_id, (unit_cost * 1000000)::int8 AS unit_cost_micros"
+                " FROM inventory.products_v1",
+            ),
+            categories=_table(cursor, "SELECT category_id, name FROM inventory.categories_v1"),
+            warehouses=_table(cursor, "SELECT warehouse_id, name FROM inventory.warehouses_v1"),
+        )
+
+
+def chunks(rows_per_day: dict[int, int]) -> Iterator[list[int]]:
+    """The days in order, so many together that they hold at most ROWS_PER_COMMIT rows, unless one day alone does."""
+    chunk: list[int] = []
+    rows = 0
+    for day in sorted(rows_per_day):
+        if chunk and rows + rows_per_day[day] > ROWS_PER_COMMIT:
+            yield chunk
+            chunk, rows = [], 0
+        chunk.append(day)
+        rows += rows_per_day[day]
+    if chunk:
+        yield chunk
+
+
+@contextmanager
+def _snapshot(url: str, *, alone: bool = False) -> Iterator[Any]:
+    with dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+        if alone:
+            # Before the snapshot is taken, so that who waited sees what the one before has seen, and more.
+            cursor.execute("SELECT pg_advisory_lock(hashtext('pipeline extraction')) IS NULL")
+            cursor.fetchall()
+        cursor.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        yield cursor
+        cursor.execute("COMMIT")
+
+
+def _count_changed_days(cursor: Any, watermark_from: int, watermark_to: int) -> dict[int, int]:
+    """Day -> all its entries, for the days with entries of transactions in [watermark_from, watermark_to)."""
+    cursor.execute(
+        f"""
+        SELECT DISTINCT ({_DAY})::int4 FROM inventory.ledger_entries_v1 AS entry
+         WHERE entry.xid >= '{watermark_from:d}'::xid8 AND entry.xid < '{watermark_to:d}'::xid8
+        """
+    )
+    days = [day for (day,) in cursor.fetchall()]
+    if not days:
+        return {}
+    cursor.execute(
+        f"""
+        SELECT ({_DAY})::int4 AS day, count(*) FROM inventory.ledger_entries_v1 AS entry
+         WHERE {_in_days(days, watermark_to)} GROUP BY 1
+        """
+    )
+    return dict(cursor.fetchall())
+
+
+def _entries(cursor: Any, days: Sequence[int], watermark: int) -> Iterator[pa.RecordBatch]:
+    cursor.execute(f"SELECT {_COLUMNS} FROM inventory.ledger_entries_v1 AS entry WHERE {_in_days(days, watermark)}")
+    for batch in cursor.fetch_record_batch():
+        yield batch.cast(LEDGER_ENTRIES.schema)
+
+
+def _checked(batches: Iterator[pa.RecordBatch], bad_rows: list[BadRow]) -> Iterator[pa.RecordBatch]:
+    """The good rows; the others are added to `bad_rows`."""
+    for batch in batches:
+        good, bad = blocking_rules.split(batch)
+        bad_rows += bad
+        if len(bad_rows) > MOST_BAD_ROWS:
+            raise TooManyBadRows(f"more than {MOST_BAD_ROWS} entries break a rule, such as {bad_rows[0]}")
+        yield LEDGER_ENTRIES.checked(good)
+
+
+def _in_days(days: Sequence[int], watermark: int) -> str:
+    """A condition on entries; the bounds let Postgres use its index of time."""
+    first, last = nearest_date(min(days)), nearest_date(max(days))
+    listed = ",".join(f"{day:d}" for day in days)
+    return f"""
+        entry.occurred_at >= TIMESTAMPTZ '{first} 00:00Z' AND entry.occurred_at < TIMESTAMPTZ '{last} 00:00Z' + '1 day'
+        AND ({_DAY}) = ANY('{{{listed}}}'::int4[]) AND entry.xid < '{watermark:d}'::xid8
+    """
+
+
+def _one(cursor: Any, query: str) -> int:
+    cursor.execute(query)
+    (value,) = cursor.fetchone()
+    return int(value)
+
+
+def _table(cursor: Any, query: str) -> pa.Table:
+    cursor.execute(query)
+    rows: pa.Table = cursor.fetch_arrow_table()
+    return rows

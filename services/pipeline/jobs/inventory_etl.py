@@ -1,0 +1,308 @@
+"""`inventory_etl`: the ledger into the lake, then daily snapshots, then their metrics; and whether all of it is right.
+
+Each step replaces the dates of which what it reads has become newer than what it wrote: those that new entries belong
+to, however late they come, and those that follow from them. So a step that is repeated, late, or the first in a year
+ends with the same rows.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from datetime import date
+from itertools import accumulate
+
+import pyarrow as pa
+from pydantic import JsonValue
+
+from libs.chassis.database import acquired
+from libs.events.failpoints import failpoint
+from services.pipeline import documents
+from services.pipeline.jobs import dataset_queries, extraction, sink, transformation
+from services.pipeline.jobs.contract import DAILY_METRIC, DAILY_SNAPSHOT, ITEM_DAYS, LEDGER_ENTRIES, Contract
+from services.pipeline.jobs.engine import Engine, open_engine
+from services.pipeline.jobs.sink import Target
+from services.pipeline.jobs.step import Context, StepResult
+from services.pipeline.lake import PartitionedTable, nearest_date
+from services.pipeline.settings import Settings
+from services.pipeline.stockout import stockout_risk
+from services.pipeline.velocity import WINDOWS_DAYS
+
+FIRST_OF_1970 = date(1970, 1, 1).toordinal()
+LONGEST_WINDOW_DAYS = max(WINDOWS_DAYS)
+
+
+class QualityFailed(Exception):
+    """A blocking check failed; the dates it failed on are not published."""
+
+
+async def extract_inventory_data(context: Context) -> StepResult:
+    """Replace the changed days of the ledger in the lake, without the rows that break a blocking rule."""
+    is_full = bool(context.parameters.get("full"))
+    async with acquired(context.pool) as connection:
+        since = 0 if is_full else await dataset_queries.watermark(connection, LEDGER_ENTRIES.dataset)
+        known = await dataset_queries.watermarks(connection, LEDGER_ENTRIES.dataset)
+    extract = await asyncio.to_thread(
+        extraction.extract_ledger,
+        source_url(context.settings),
+        lake_table(context.settings, LEDGER_ENTRIES),
+        since,
+        [day for day in days_of(context.interval.closed_dates()) if day not in known],
+        context.progress,
+    )
+    failpoint("batch.ledger_entries.committed")
+    days = sorted(extract.rows_per_day)
+    async with acquired(context.pool) as connection, connection.transaction():
+        await dataset_queries.replace_quarantine(
+            connection, LEDGER_ENTRIES.dataset, days, extract.bad_rows, context.run_id
+        )
+        await dataset_queries.record_partitions(
+            connection, LEDGER_ENTRIES.dataset, extract.rows_per_day, extract.watermark_to, context.run_id
+        )
+        await dataset_queries.advance_watermark(connection, LEDGER_ENTRIES.dataset, extract.watermark_to)
+    if extract.bad_rows:
+        context.log("rows.quarantined", level="warning", rows=len(extract.bad_rows))
+    return StepResult(
+        rows_in=extract.rows_read,
+        rows_out=sum(extract.rows_per_day.values()),
+        partitions=names_of(days),
+        watermark_from=extract.watermark_from,
+        watermark_to=extract.watermark_to,
+        figures={"quarantined": len(extract.bad_rows)},
+    )
+
+
+async def transform_and_load(context: Context) -> StepResult:
+    """Sum the changed days per stock item, then take a snapshot of every day that follows from them."""
+    async with acquired(context.pool) as connection:
+        ledger = await dataset_queries.watermarks(connection, LEDGER_ENTRIES.dataset)
+        summed = await dataset_queries.watermarks(connection, ITEM_DAYS.dataset)
+        taken = await dataset_queries.watermarks(connection, DAILY_SNAPSHOT.dataset)
+    wanted = {*days_of(context.interval.closed_dates()), *taken}
+    changed = sorted(day for day, watermark in ledger.items() if summed.get(day, -1) < watermark)
+    due = sorted(day for day, newest in _newest_until(ledger, wanted).items() if taken.get(day, -1) < newest)
+    if context.parameters.get("full"):
+        changed, due = sorted(ledger), sorted(wanted)
+    watermark = max(ledger.values(), default=0)
+    rows_per_day = await asyncio.to_thread(_sum_days, context.settings, changed, watermark)
+    failpoint("batch.item_days.committed")
+    async with acquired(context.pool) as connection, connection.transaction():
+        await dataset_queries.record_partitions(connection, ITEM_DAYS.dataset, rows_per_day, watermark, context.run_id)
+    rows_out = await asyncio.to_thread(_take_snapshots, context, due, watermark)
+    return StepResult(
+        rows_in=sum(rows_per_day.values()),
+        rows_out=rows_out,
+        partitions=names_of(due),
+        watermark_to=watermark,
+        figures={"summedDays": len(changed)},
+    )
+
+
+async def generate_aggregated_metrics(context: Context) -> StepResult:
+    """Calculate the metrics of every snapshot that is newer than its metrics."""
+    async with acquired(context.pool) as connection:
+        taken = await dataset_queries.watermarks(connection, DAILY_SNAPSHOT.dataset)
+        calculated = await dataset_queries.watermarks(connection, DAILY_METRIC.dataset)
+    due = sorted(day for day, watermark in taken.items() if calculated.get(day, -1) < watermark)
+    if context.parameters.get("full"):
+        due = sorted(taken)
+    watermark = max(taken.values(), default=0)
+    rows_out = await asyncio.to_thread(_calculate_metrics, context, due, watermark)
+    return StepResult(rows_in=rows_out, rows_out=rows_out, partitions=names_of(due), watermark_to=watermark)
+
+
+async def data_quality_check(context: Context) -> StepResult:
+    """Compare the extract with its sources; the days on which a blocking check fails are not published.
+
+    Raises QualityFailed. Copies that other consumers keep may be late, so their differences only warn.
+    """
+    extract = context.upstream["extract_inventory_data"]
+    days = days_of(date.fromisoformat(name) for name in extract.partitions)
+    if not days or extract.watermark_to is None:
+        return StepResult()
+    expected = await asyncio.to_thread(
+        extraction.fingerprints, source_url(context.settings), days, extract.watermark_to
+    )
+    found = await asyncio.to_thread(_fingerprints_of_lake, context.settings, days)
+    async with acquired(context.pool) as connection:
+        bad = await dataset_queries.quarantined(connection, LEDGER_ENTRIES.dataset, days)
+    failures = {day: _failures(expected.get(day), found.get(day), bad.get(day, 0)) for day in days}
+    async with acquired(context.pool) as connection, connection.transaction():
+        await dataset_queries.record_quality(connection, failures, context.run_id)
+    warnings = await _late_copies(context, {day: figures[0] for day, figures in expected.items()})
+    failed = sorted(day for day, failed in failures.items() if failed)
+    if failed:
+        raise QualityFailed(f"{len(failed)} days failed: " + ", ".join(names_of(failed)[:10]))
+    entries = sum(figures[0] for figures in expected.values())
+    return StepResult(rows_in=entries, partitions=names_of(days), figures={"warnings": warnings})
+
+
+def source_url(settings: Settings) -> str:
+    """Where batch jobs read from."""
+    return (settings.batch_database_url or settings.database_url).get_secret_value()
+
+
+def lake_table(settings: Settings, contract: Contract) -> PartitionedTable:
+    """The table of the lake that holds a dataset."""
+    return PartitionedTable(settings.lake_url, contract.dataset, contract.schema)
+
+
+def engine_of(settings: Settings) -> AbstractContextManager[Engine]:
+    """The engine that the settings ask for."""
+    return open_engine(
+        settings.batch_engine, memory_limit=settings.batch_memory_limit, spill_folder=settings.batch_spill_folder
+    )
+
+
+def days_of(dates: Iterable[date]) -> list[int]:
+    """Dates as whole days since 1970."""
+    return [each.toordinal() - FIRST_OF_1970 for each in dates]
+
+
+def names_of(days: Sequence[int]) -> tuple[str, ...]:
+    """Whole days since 1970 as ISO dates."""
+    return tuple(str(nearest_date(day)) for day in days)
+
+
+def kept(rows: pa.RecordBatchReader, contract: Contract) -> pa.RecordBatchReader:
+    """The same rows, checked against their contract as they pass."""
+    return pa.RecordBatchReader.from_batches(contract.schema, (contract.checked(batch) for batch in rows))
+
+
+def _newest_until(ledger: dict[int, int], wanted: set[int]) -> dict[int, int]:
+    """Wanted day -> the newest watermark of all days up to and with it; without days before the first of the ledger."""
+    days = sorted(ledger)
+    newest = dict(zip(days, accumulate((ledger[day] for day in days), max), strict=True))
+    result = {}
+    latest: int | None = None
+    for day in sorted({*days, *wanted}):
+        latest = newest.get(day, latest)
+        if day in wanted and latest is not None:
+            result[day] = latest
+    return result
+
+
+def _sum_days(settings: Settings, days: Sequence[int], watermark: int) -> dict[int, int]:
+    """Sum changed days into the lake; rows per day."""
+    if not days:
+        return {}
+    source = lake_table(settings, LEDGER_ENTRIES)
+    with engine_of(settings) as engine:
+        entries = engine.read(source.files(days[0], days[-1]), LEDGER_ENTRIES.schema)
+        entries = entries.semi_join(engine.days(days), "day")
+        rows = engine.rows(transformation.item_days(entries), ITEM_DAYS.schema)
+        replaced = lake_table(settings, ITEM_DAYS).replace(days, kept(rows, ITEM_DAYS), watermark)
+    return {day: replaced[nearest_date(day)] for day in days}
+
+
+def _take_snapshots(context: Context, days: Sequence[int], watermark: int) -> int:
+    if not days:
+        return 0
+    settings = context.settings
+    catalogue = extraction.read_catalogue(source_url(settings))
+    with engine_of(settings) as engine:
+        moved = engine.read(lake_table(settings, ITEM_DAYS).files(last=days[-1]), ITEM_DAYS.schema)
+        stock = transformation.enriched(
+            transformation.snapshots(moved, engine.days(days)),
+            engine.table(catalogue.products),
+            engine.table(catalogue.categories),
+            engine.table(catalogue.warehouses),
+        )
+        rows = engine.rows(stock, DAILY_SNAPSHOT.schema)
+        return _load(context, DAILY_SNAPSHOT, sink.DAILY_SNAPSHOT, days, rows, watermark)
+
+
+def _calculate_metrics(context: Context, days: Sequence[int], watermark: int) -> int:
+    if not days:
+        return 0
+    settings = context.settings
+    with engine_of(settings) as engine:
+        first = days[0] - LONGEST_WINDOW_DAYS + 1
+        moved = engine.read(lake_table(settings, ITEM_DAYS).files(first, days[-1]), ITEM_DAYS.schema)
+        stock = engine.read(lake_table(settings, DAILY_SNAPSHOT).files(days[0], days[-1]), DAILY_SNAPSHOT.schema)
+        stock = stock.semi_join(engine.days(days), "day")
+        risk_column = DAILY_METRIC.schema.get_field_index("stockout_risk")
+        schema = DAILY_METRIC.schema.remove(risk_column).append(pa.field("quantity_on_hand", pa.int64()))
+        calculated = engine.rows(transformation.metrics(moved, stock), schema)
+        rows = pa.RecordBatchReader.from_batches(
+            DAILY_METRIC.schema, (_with_risk(batch, settings) for batch in calculated)
+        )
+        return _load(context, DAILY_METRIC, sink.DAILY_METRIC, days, rows, watermark)
+
+
+def _load(
+    context: Context,
+    contract: Contract,
+    target: Target,
+    days: Sequence[int],
+    rows: pa.RecordBatchReader,
+    watermark: int,
+) -> int:
+    """Replace the days in the lake, then in Postgres by what the lake holds, some days at a time; rows put in."""
+    table = lake_table(context.settings, contract)
+    replaced = table.replace(days, kept(rows, contract), watermark)
+    failpoint(f"batch.{contract.dataset}.in_lake")
+    url = context.settings.database_url.get_secret_value()
+    total, done = sum(replaced.values()), 0
+    for chunk in extraction.chunks({day: replaced[nearest_date(day)] for day in days}):
+        context.progress(done, total)
+        done += sink.replace_dates(url, target, chunk, table.rows(chunk, contract.schema), watermark, context.run_id)
+    context.progress(done, total)
+    return done
+
+
+def _with_risk(batch: pa.RecordBatch, settings: Settings) -> pa.RecordBatch:
+    """Metrics with the probability that demand takes more than what is on hand before a delivery could arrive."""
+    days = settings.stockout_lead_time_days + settings.stockout_review_days
+    figures = zip(
+        *(batch[name].to_pylist() for name in ("quantity_on_hand", "velocity_30", "sd_daily_30")), strict=True
+    )
+    risks = [
+        0.0 if velocity <= 0 else 1.0 if on_hand < 0 else stockout_risk(on_hand, velocity, sd_daily, days)
+        for on_hand, velocity, sd_daily in figures
+    ]
+    columns = {**{name: batch[name] for name in batch.schema.names}, "stockout_risk": pa.array(risks, pa.float64())}
+    return pa.record_batch([columns[name] for name in DAILY_METRIC.schema.names], schema=DAILY_METRIC.schema)
+
+
+def _fingerprints_of_lake(settings: Settings, days: Sequence[int]) -> dict[int, tuple[int, int, int]]:
+    """As `extraction.fingerprints`, of what the lake holds."""
+    table = lake_table(settings, LEDGER_ENTRIES)
+    schema = pa.schema(
+        [pa.field("day", pa.int32()), *(pa.field(name, pa.int64()) for name in ("entries", "change", "after"))]
+    )
+    with engine_of(settings) as engine:
+        entries = engine.read(table.files(min(days), max(days)), LEDGER_ENTRIES.schema)
+        sums = entries.group_by("day").aggregate(
+            entries=entries.count(), change=entries.quantity_change.sum(), after=entries.quantity_after.sum()
+        )
+        rows = engine.rows(sums, schema).read_all().to_pylist()
+    return {row["day"]: (row["entries"], row["change"], row["after"]) for row in rows}
+
+
+def _failures(
+    expected: tuple[int, int, int] | None, found: tuple[int, int, int] | None, quarantined: int
+) -> list[dict[str, JsonValue]]:
+    """The blocking checks that a day fails: rows in quarantine, or other rows in the lake than in the ledger."""
+    failures: list[dict[str, JsonValue]] = []
+    if quarantined:
+        failures.append({"check": "rows-quarantined", "rows": quarantined})
+    elif expected != found:
+        failures.append({"check": "extract-differs", "expected": list(expected or ()), "found": list(found or ())})
+    return failures
+
+
+async def _late_copies(context: Context, entries: dict[int, int]) -> list[JsonValue]:
+    """Days of which MongoDB's history holds another number of entries than the ledger."""
+    if not entries:
+        return []
+    first, last = nearest_date(min(entries)), nearest_date(max(entries))
+    url = context.settings.mongo_url.get_secret_value()
+    history = await documents.count_lines(url, first, last)
+    differing = {
+        str(nearest_date(day)): history.get(nearest_date(day), 0)
+        for day, count in entries.items()
+        if history.get(nearest_date(day), 0) != count
+    }
+    if differing:
+        context.log("history.differs", level="warning", store="mongo", days=len(differing))
+    return [{"check": "history-rows", "date": day, "rows": rows} for day, rows in sorted(differing.items())]

@@ -1,0 +1,110 @@
+"""`transaction_aggregation`: movements by hour, day and week, for skus, warehouses and categories.
+
+The lake's ledger is brought up to date first, as `inventory_etl` does, so that whichever of the two runs sees all.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import ibis
+
+from libs.chassis.database import acquired
+from services.pipeline.jobs import dataset_queries, extraction, sink, transformation
+from services.pipeline.jobs.contract import LEDGER_ENTRIES, MOVEMENT_AGGREGATE
+from services.pipeline.jobs.inventory_etl import (
+    engine_of,
+    extract_inventory_data,
+    kept,
+    lake_table,
+    names_of,
+    source_url,
+)
+from services.pipeline.jobs.step import Context, StepResult
+from services.pipeline.lake import nearest_date
+
+DAYS_PER_WEEK = 7
+
+
+async def aggregate_transactions(context: Context) -> StepResult:
+    """Bring the lake's ledger up to date, and sum every day and week that is newer than its sums, in the lake."""
+    extract = await extract_inventory_data(context)
+    async with acquired(context.pool) as connection:
+        ledger = await dataset_queries.watermarks(connection, LEDGER_ENTRIES.dataset)
+        summed = await dataset_queries.watermarks(connection, _IN_LAKE)
+    changed = {day for day, watermark in ledger.items() if summed.get(day, -1) < watermark}
+    if context.parameters.get("full"):
+        changed = set(ledger)
+    # A week is part of its Monday's partition.
+    due = sorted({*changed, *(monday_of(day) for day in changed)})
+    watermark = max(ledger.values(), default=0)
+    rows_per_day = await asyncio.to_thread(_aggregate, context, due, watermark)
+    async with acquired(context.pool) as connection, connection.transaction():
+        await dataset_queries.record_partitions(connection, _IN_LAKE, rows_per_day, watermark, context.run_id)
+    return StepResult(
+        rows_in=extract.rows_in,
+        rows_out=sum(rows_per_day.values()),
+        partitions=names_of(due),
+        watermark_from=extract.watermark_from,
+        watermark_to=extract.watermark_to,
+    )
+
+
+async def load_aggregates(context: Context) -> StepResult:
+    """Load the sums that are newer than the table's, and have velocity, trend and cache of what moved renewed."""
+    async with acquired(context.pool) as connection:
+        summed = await dataset_queries.watermarks(connection, _IN_LAKE)
+        loaded = await dataset_queries.watermarks(connection, MOVEMENT_AGGREGATE.dataset)
+    due = sorted(day for day, watermark in summed.items() if loaded.get(day, -1) < watermark)
+    if context.parameters.get("full"):
+        due = sorted(summed)
+    watermark = max(summed.values(), default=0)
+    rows = await asyncio.to_thread(_load, context, due, watermark)
+    async with acquired(context.pool) as connection, connection.transaction():
+        marked = await dataset_queries.mark_moved_items(connection, due)
+    return StepResult(
+        rows_in=rows,
+        rows_out=rows,
+        partitions=names_of(due),
+        watermark_to=watermark,
+        figures={"markedStockItems": marked},
+    )
+
+
+def monday_of(day: int) -> int:
+    """The Monday of a day's week; 1970 began on a Thursday."""
+    return day - (day + 3) % DAYS_PER_WEEK
+
+
+_IN_LAKE = f"lake.{MOVEMENT_AGGREGATE.dataset}"
+
+
+def _aggregate(context: Context, days: Sequence[int], watermark: int) -> dict[int, int]:
+    """Sum into the lake; rows per day."""
+    if not days:
+        return {}
+    settings = context.settings
+    catalogue = extraction.read_catalogue(source_url(settings))
+    with engine_of(settings) as engine:
+        source = lake_table(settings, LEDGER_ENTRIES)
+        entries = engine.read(source.files(days[0], days[-1] + DAYS_PER_WEEK - 1), LEDGER_ENTRIES.schema)
+        products = engine.table(catalogue.products)
+        sums = ibis.union(*(transformation.aggregates(entries, products, grain) for grain in ("hour", "day", "week")))
+        dated = sums.mutate(day=(sums.bucket_hour // transformation.HOURS_PER_DAY).cast("int32"))
+        wanted = dated.semi_join(engine.days(days), "day")
+        rows = kept(engine.rows(wanted, MOVEMENT_AGGREGATE.schema), MOVEMENT_AGGREGATE)
+        replaced = lake_table(settings, MOVEMENT_AGGREGATE).replace(days, rows, watermark)
+    return {day: replaced[nearest_date(day)] for day in days}
+
+
+def _load(context: Context, days: Sequence[int], watermark: int) -> int:
+    if not days:
+        return 0
+    table = lake_table(context.settings, MOVEMENT_AGGREGATE)
+    return sink.replace_dates(
+        context.settings.database_url.get_secret_value(),
+        sink.MOVEMENT_AGGREGATE,
+        days,
+        table.rows(days, MOVEMENT_AGGREGATE.schema),
+        watermark,
+        context.run_id,
+    )

@@ -1,0 +1,164 @@
+"""`inventory_etl` on real servers: what it replaces, when entries come late, when rows are bad."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+
+from libs.chassis.database import Connection, Pool
+from services.pipeline.jobs import run_queries
+from services.pipeline.jobs.execution import Execution
+from services.pipeline.jobs.job import Interval
+from services.pipeline.jobs.run import RunRequest, RunStatus
+from services.pipeline.settings import Settings
+from tests.pipeline.batch import ledger
+from tests.pipeline.batch.ledger import on
+from tests.pipeline.batch.test_runs import claim, start
+from tests.stack import Database
+
+DATASETS = ("dataset_watermark", "dataset_partition", "partition_quality", "quarantine")
+OUTPUTS = ("daily_snapshot", "daily_metric")
+
+
+@pytest.fixture(autouse=True)
+async def _empty(database: Database) -> None:
+    await ledger.empty(database)
+    await empty_outputs(database)
+
+
+async def empty_outputs(database: Database) -> None:
+    """Forget everything that batch jobs have kept in Postgres."""
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        for table in (*DATASETS, *OUTPUTS, "movement_aggregate"):
+            await connection.execute(f"DELETE FROM pipeline.{table}")
+    finally:
+        await connection.close()
+
+
+async def run(pool: Pool, settings: Settings, first: int, last: int, *, full: bool = False) -> dict[str, Any]:
+    """Run the job over days of January 2026; step -> its row."""
+    interval = Interval(datetime(2026, 1, first, tzinfo=UTC), datetime(2026, 1, last + 1, tzinfo=UTC))
+    request = RunRequest("inventory_etl", interval, "test", parameters={"full": True} if full else {})
+    run_id = await start(pool, request)
+    status = await Execution(await claim(pool, run_id), pool, settings).run()
+    async with pool.acquire() as connection:
+        steps = await run_queries.steps_of(connection, [run_id])  # type: ignore[arg-type]
+    return {"status": status, **{step["step"]: step for step in steps}}
+
+
+async def rows(connection: Connection, table: str) -> list[tuple[Any, ...]]:
+    """All rows of an output, in order."""
+    return [tuple(row) for row in await connection.fetch(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4")]
+
+
+def days(step: Any) -> list[int]:
+    """The days of January that a step replaced."""
+    return [int(name[-2:]) for name in step["partitions"]]
+
+
+async def test_snapshots_hold_the_stock_of_each_day_with_names_and_value(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), on(2, -3), on(4, -2), on(4, 5, "RECEIPT", "B")])
+
+    steps = await run(pool, settings, 1, 4)
+
+    assert steps["status"] is RunStatus.SUCCEEDED
+    snapshots = await connection.fetch("SELECT * FROM snapshots_v1 ORDER BY date, sku")
+    assert [(row["date"].day, row["sku"], row["quantity_on_hand"], row["units_out"]) for row in snapshots] == [
+        (1, "A", 10, 0),
+        (2, "A", 7, 3),
+        (3, "A", 7, 0),
+        (4, "A", 5, 2),
+        (4, "B", 5, 0),
+    ]
+    assert [tuple(snapshots[3].values())[6:]] == [("Product A", "toys", "Toys", "Warehouse X", 12.5)]
+    metrics = await connection.fetch("SELECT * FROM daily_metrics_v1 WHERE date = '2026-01-04' ORDER BY sku")
+    assert [(row["demand_7"], row["velocity_7"], row["direction"]) for row in metrics] == [
+        (5, 5 / 7, "UP"),
+        (0, 0, "FLAT"),
+    ]
+    assert metrics[0]["days_of_supply"] == pytest.approx(5 / (5 / 30))
+    assert 0 < metrics[0]["stockout_risk"] < 1
+    assert metrics[1]["stockout_risk"] == 0
+
+
+async def test_late_entries_replace_exactly_the_days_that_follow_from_them(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), *(on(day, -1) for day in (2, 3, 4))])
+    await run(pool, settings, 1, 4)
+
+    await ledger.post(database, [on(3, -2)])
+    late = await run(pool, settings, 5, 5)
+    again = await run(pool, settings, 5, 5)
+
+    assert days(late["extract_inventory_data"]) == [3, 5]  # the late one, and the empty day of the interval
+    assert late["extract_inventory_data"]["rows_out"] == 2
+    assert days(late["transform_and_load"]) == days(late["generate_aggregated_metrics"]) == [3, 4, 5]
+    assert [step["partitions"] for step in (again["transform_and_load"], again["generate_aggregated_metrics"])] == [
+        [],
+        [],
+    ]
+    incremental = [await rows(connection, table) for table in OUTPUTS]
+
+    await empty_outputs(database)
+    await run(pool, settings, 1, 5, full=True)
+
+    assert [await rows(connection, table) for table in OUTPUTS] == incremental
+
+
+async def test_an_entry_of_a_transaction_that_ends_late_is_not_lost(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE")])
+    slow = await asyncpg.connect(database.superuser_url)
+    async with slow.transaction():
+        await slow.fetchval("SELECT pg_current_xact_id()")
+        await ledger.post(database, [on(2, -1)])
+        early = await run(pool, settings, 1, 2)
+    await slow.close()
+
+    late = await run(pool, settings, 2, 2)
+
+    assert days(early["transform_and_load"]) == [1, 2]
+    assert await connection.fetchval("SELECT quantity_on_hand FROM daily_snapshot WHERE date = '2026-01-02'") == 9
+    assert 2 in days(late["transform_and_load"])
+
+
+async def test_bad_rows_are_quarantined_and_their_day_is_not_published(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), on(2, -3), on(2, 4, "SALE")])
+
+    steps = await run(pool, settings, 1, 3)
+
+    assert steps["status"] is RunStatus.FAILED
+    assert "1 days failed: 2026-01-02" in steps["data_quality_check"]["error"]
+    [bad] = await connection.fetch("SELECT * FROM quarantine")
+    assert (bad["row_key"], bad["rule_ids"], bad["payload"]["quantity_change"]) == ("X:A:3", ["sign-wrong"], 4)
+    published = await connection.fetch("SELECT DISTINCT date FROM snapshots_v1 ORDER BY date")
+    assert [row["date"].day for row in published] == [1, 3]
+    assert await connection.fetchval("SELECT count(DISTINCT date) FROM daily_snapshot") == 3
+
+
+async def test_freshness_is_known_per_day(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE")])
+    await run(pool, settings, 1, 2)
+
+    partitions = await connection.fetch("SELECT dataset, date, rows FROM dataset_partition ORDER BY 1, 2")
+
+    assert {(row["dataset"], row["date"].day): row["rows"] for row in partitions} == {
+        ("ledger_entries", 1): 1,
+        ("ledger_entries", 2): 0,
+        ("item_days", 1): 1,
+        ("item_days", 2): 0,
+        ("daily_snapshot", 1): 1,
+        ("daily_snapshot", 2): 1,
+        ("daily_metric", 1): 1,
+        ("daily_metric", 2): 1,
+    }
