@@ -116,7 +116,7 @@ class Stand:
         wrong = await connection.fetchval(
             f"""
             SELECT count(*) FROM stock_level AS level
-             WHERE (quantity_on_hand, sequence) IS DISTINCT FROM (
+             WHERE (quantity_on_hand, sequence) <> (
                    SELECT {STOCK} + coalesce(sum(quantity_change), 0), count(*) FROM ledger_entry AS entry
                     WHERE entry.sku = level.sku AND entry.warehouse_id = level.warehouse_id)
             """
