@@ -76,6 +76,7 @@ class Stack:
             self.directory, on_restart=self._after_restart, broker=broker, broker_nodes=broker_nodes
         )
         self._replication_factor = broker_nodes
+        self._broker_forgets = broker == "embedded"
         self._passwords: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
@@ -238,9 +239,9 @@ class Stack:
         return {"LOG_FORMAT": "json", **_LAPTOP, **shared, **own, **self._environment}
 
     async def _after_restart(self, name: str) -> None:
-        """Put right what a crash took along. The broker forgets what it had not saved, be it whole topics."""
+        """Put right what a crash took along. The embedded broker forgets what it had not saved, be it whole topics."""
         self._record()
-        if name == "kafka":
+        if name == "kafka" and self._broker_forgets:
             try:
                 await ensure_topics(self._kafka)
             except KafkaError as error:
