@@ -17,7 +17,7 @@ setup: $(SETUP)  ## Create .venv from the hash-pinned locks (nothing to do while
 $(SETUP): requirements/bootstrap.txt requirements/dev.txt
 	test -x .venv/bin/uv || $(PYTHON) -m venv .venv
 	test -x .venv/bin/uv || $(RUN) -m pip install --quiet --require-hashes -r requirements/bootstrap.txt
-	.venv/bin/uv pip sync --quiet --python $(RUN) --require-hashes $^
+	.venv/bin/uv pip sync --quiet --compile-bytecode --python $(RUN) --require-hashes $^
 	touch $@
 
 demo: setup  ## Run everything once on sample data, or DATA=file, and print what was found
