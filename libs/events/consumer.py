@@ -8,17 +8,16 @@ partitions keeps polling, and nothing here is ever committed without explicit of
 import asyncio
 import random
 import time
-from collections.abc import Collection, Coroutine, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, NoOffsetForPartitionError
 from prometheus_client import Counter, Gauge, Histogram
 
-from libs.events import decoding, lag
+from libs.events import client, decoding, lag
 from libs.events.assignor import ByName
 from libs.events.decoding import Poison, Received
 from libs.events.envelope import Event
@@ -194,14 +193,15 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             max_partition_fetch_bytes=self._kafka.max_message_bytes,
             partition_assignment_strategy=(ByName(self._kafka.group_instance_id),),
         )
-        self._consumer.subscribe(list(self._topics), listener=self)
         try:
-            if await _unless(stop, self._consumer.start()):
-                await self._consume(stop)
-                failpoint("consumer.draining")
-                await self._write_rest(DRAIN_SECONDS)
-                _raise_failure(self._writing)
-                await self._commit_to_kafka()
+            await client.start(self._consumer)
+            # Only now, or `start` would wait for the group, which may take as long as its slowest member.
+            self._consumer.subscribe(list(self._topics), listener=self)
+            await self._consume(stop)
+            failpoint("consumer.draining")
+            await self._write_rest(DRAIN_SECONDS)
+            _raise_failure(self._writing)
+            await self._commit_to_kafka()
         finally:
             self._is_stopping = True
             await _cancel(self._claiming, self._writing)
@@ -561,16 +561,3 @@ async def _cancel(*tasks: asyncio.Task[None] | None) -> None:
         task.cancel()
     if running:
         await asyncio.wait(running)
-
-
-async def _unless(stop: asyncio.Event, starting: Coroutine[Any, Any, None]) -> bool:
-    """Wait for a start that may take long; False when asked to stop before it is done."""
-    start, stopped = asyncio.create_task(starting), asyncio.create_task(stop.wait())
-    await asyncio.wait({start, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if start.done():
-        await start
-        return True
-    start.cancel()
-    await asyncio.wait({start})
-    return False

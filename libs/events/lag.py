@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from libs.events import client
 from libs.events.settings import KafkaSettings
 
 ANSWER_SECONDS = 10.0
@@ -72,7 +73,7 @@ async def _reader(settings: KafkaSettings, *topics: str) -> AsyncIterator[AIOKaf
         max_partition_fetch_bytes=settings.max_message_bytes,
     )
     try:
-        await consumer.start()
+        await client.start(consumer)
         yield consumer
     finally:
         with suppress(TimeoutError):

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from prometheus_client import Counter, Gauge
 
-from libs.events import outbox
+from libs.events import client, outbox
 from libs.events.failpoints import failpoint
 from libs.events.postgres import TRANSIENT
 from libs.events.producer import partition_of, producer
@@ -75,7 +75,7 @@ class Relay:
         sender = producer(self._kafka, self._name)
         try:
             await connection.execute(f"SELECT pg_advisory_lock({_PRESENCE}, pg_backend_pid())")
-            await sender.start()
+            await client.start(sender)
             await self._pump(connection, sender, stop)
         finally:
             OWNED_SHARDS.set(0)

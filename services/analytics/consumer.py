@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from libs.events import dead_letter
+from libs.events import client, dead_letter
 from libs.events.consumer import Runner
 from libs.events.decoding import Poison
 from libs.events.failpoints import failpoint
@@ -78,8 +78,8 @@ class HistorySink:
         if not self._mirrors:
             return
         sender = producer(self._kafka, GROUP)
-        await sender.start()
         try:
+            await client.start(sender)
             for topic, poison in dead:
                 message = dead_letter.mirror(GROUP, topic, poison)
                 headers = [(name, value.encode()) for name, value in message.headers.items()]

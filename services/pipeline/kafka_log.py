@@ -8,7 +8,7 @@ from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from libs.events import decoding
+from libs.events import client, decoding
 from libs.events.inventory import ExternalInventoryUpdate, InventoryUpdate
 from libs.events.settings import KafkaSettings
 from libs.events.sink import RecordId
@@ -58,8 +58,8 @@ async def read(kafka: KafkaSettings, dead: Collection[RecordId]) -> Holding | Un
         auto_offset_reset="none",
         max_partition_fetch_bytes=kafka.max_message_bytes,
     )
-    await consumer.start()
     try:
+        await client.start(consumer)
         partitions = [TopicPartition(topic, number) for number in sorted(await _partitions(consumer, topic))]
         if not partitions:
             return Unreadable(f"{topic} does not exist")
