@@ -125,11 +125,13 @@ def _create_weekly_summary() -> None:
             week date NOT NULL,
             content jsonb NOT NULL,
             html text NOT NULL,
+            html_policy text NOT NULL,
             generated_at timestamptz NOT NULL,
             published_at timestamptz,
             UNIQUE (kind, week)
         );
         CREATE INDEX report_latest_idx ON report (week DESC, report_id DESC);
+        COMMENT ON COLUMN report.html_policy IS 'The Content-Security-Policy that the page is served under.';
         COMMENT ON COLUMN report.published_at IS 'Since when readers see it; a draft until then.';
         GRANT SELECT, INSERT, UPDATE, DELETE ON report TO stockflow_pipeline;
     """)

@@ -14,7 +14,7 @@ from libs.operations.postgres_dead_letters import PostgresDeadLetters
 from services.pipeline import archive, stream
 from services.pipeline.archive import RetriedLetters
 from services.pipeline.cache import Cache
-from services.pipeline.routes import alerts, lake, movements, operations, reconciliation, runs
+from services.pipeline.routes import alerts, lake, movements, operations, reconciliation, reports, runs
 from services.pipeline.settings import Settings
 
 
@@ -52,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
             lake.router,
             runs.router,
             alerts.router,
+            reports.router,
             operations.router,
             consumers.router(
                 {stream.GROUP: [INVENTORY_EVENTS], archive.GROUP: TOPICS},
@@ -62,6 +63,6 @@ def create_app(settings: Settings) -> FastAPI:
             dead_letters.router,
             events_document.router,
         ],
-        refusals={**dead_letters.REFUSALS, **runs.REFUSALS, **alerts.REFUSALS},
+        refusals={**dead_letters.REFUSALS, **runs.REFUSALS, **alerts.REFUSALS, **reports.REFUSALS},
         readiness=readiness,
     )

@@ -88,6 +88,7 @@ report = Table(
     Column("week", Date),
     Column("content", JSON),
     Column("html", Text),
+    Column("html_policy", Text),
     Column("generated_at", DateTime(timezone=True)),
     Column("published_at", DateTime(timezone=True)),
 )

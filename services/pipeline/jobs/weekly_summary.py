@@ -1,0 +1,98 @@
+"""`weekly_summary`: what the week brought, as a report that is stored, served and mailed.
+
+The interval is one Monday 01:00 to the next; its week is the seven days from the first Monday on. Facts that come late
+are in the report once the job is run again for its interval: the report keeps its id, and its mail is not sent twice.
+"""
+
+import asyncio
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from libs.chassis.database import Connection, acquired
+from services.pipeline import mail_queries, weekly_queries, weekly_report
+from services.pipeline.jobs.contract import LEDGER_ENTRIES
+from services.pipeline.jobs.job import Interval
+from services.pipeline.jobs.step import Context, StepResult
+from services.pipeline.weekly_summary import Alerts, Day, Mover, Stockout, Totals, Warehouse, WeeklySummary
+
+A_WEEK: Final = timedelta(days=7)
+STATEMENT_TIMEOUT: Final = "300s"
+
+
+class NotOneWeek(Exception):
+    """The interval does not hold the beginning of exactly one week."""
+
+
+def week_of(interval: Interval) -> date:
+    """The Monday that the interval is about. Raises NotOneWeek."""
+    mondays = [day for day in interval.dates() if day.weekday() == 0 and day < interval.end.astimezone(UTC).date()]
+    if len(mondays) != 1:
+        raise NotOneWeek(f"{interval} holds {len(mondays)} weeks; ask for one, from Monday to Monday")
+    return mondays[0]
+
+
+async def aggregate_week(context: Context) -> StepResult:
+    """Sum the week, and the week before it, per stock item."""
+    week = week_of(context.interval)
+    rows = 0
+    async with acquired(context.pool) as connection, connection.transaction():
+        await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
+        for done, monday in enumerate((week - A_WEEK, week)):
+            context.progress(done, 2)
+            rows = await weekly_queries.replace_week(connection, monday)
+    return StepResult(rows_out=rows, partitions=(week.isoformat(),))
+
+
+async def calculate_weekly_metrics(context: Context) -> StepResult:
+    """The summary of the week beside the week before."""
+    week = week_of(context.interval)
+    async with acquired(context.pool) as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
+        summary = await _summary(connection, week)
+    return StepResult(rows_in=context.upstream["aggregate_week"].rows_out, figures=summary.model_dump(mode="json"))
+
+
+async def generate_reports(context: Context) -> StepResult:
+    """The report as JSON and as a page with plots, stored."""
+    summary = WeeklySummary.read(context.upstream["calculate_weekly_metrics"].figures)
+    now = datetime.now(UTC)
+    page = await asyncio.to_thread(weekly_report.page, summary, now)
+    async with acquired(context.pool) as connection, connection.transaction():
+        report_id = await weekly_queries.save_draft(
+            connection, summary.week, summary.model_dump(mode="json"), page, now
+        )
+    return StepResult(rows_out=1, partitions=(summary.week.isoformat(),), figures={"reportId": str(report_id)})
+
+
+async def update_dashboards(context: Context) -> StepResult:
+    """Publish the report: dashboards read `weekly_summaries_v1`, people get it by mail, once."""
+    settings = context.settings
+    async with acquired(context.pool) as connection, connection.transaction():
+        report = await weekly_queries.publish(connection, week_of(context.interval))
+        is_mailed = bool(settings.mail_recipients) and await mail_queries.enqueue(
+            connection,
+            weekly_report.mail(
+                WeeklySummary.read(report["content"]),
+                report["html"],
+                sender=settings.mail_from,
+                recipients=settings.mail_recipients,
+                now=datetime.now(UTC),
+            ),
+        )
+    return StepResult(rows_out=1, figures={"mailed": is_mailed})
+
+
+async def _summary(connection: Connection, week: date) -> WeeklySummary:
+    before = week - A_WEEK
+    return WeeklySummary(
+        week=week,
+        totals=Totals(**await weekly_queries.totals(connection, week)),
+        totals_before=Totals(**await weekly_queries.totals(connection, before)),
+        days=[Day(**row) for row in await weekly_queries.days(connection, week)],
+        top_movers=[Mover(**row) for row in await weekly_queries.top_movers(connection, week)],
+        stockouts=[Stockout(**row) for row in await weekly_queries.stockouts(connection, week)],
+        warehouses=[Warehouse(**row) for row in await weekly_queries.warehouses(connection, week)],
+        alerts=Alerts(**await weekly_queries.alerts(connection, week)),
+        quality_score=await weekly_queries.quality_score(connection, week, LEDGER_ENTRIES.dataset),
+        quality_score_before=await weekly_queries.quality_score(connection, before, LEDGER_ENTRIES.dataset),
+    )
