@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import ibis
 
 from libs.chassis.database import acquired
+from libs.events.failpoints import failpoint
 from services.pipeline.jobs import dataset_queries, extraction, sink, transformation
 from services.pipeline.jobs.contract import LEDGER_ENTRIES, MOVEMENT_AGGREGATE
 from services.pipeline.jobs.inventory_etl import (
@@ -93,6 +94,7 @@ def _aggregate(context: Context, days: Sequence[int], watermark: int) -> dict[in
         wanted = dated.semi_join(engine.days(days), "day")
         rows = kept(engine.rows(wanted, MOVEMENT_AGGREGATE.schema), MOVEMENT_AGGREGATE)
         replaced = lake_table(settings, MOVEMENT_AGGREGATE).replace(days, rows, watermark)
+    failpoint(f"batch.{MOVEMENT_AGGREGATE.dataset}.in_lake")
     return {day: replaced[nearest_date(day)] for day in days}
 
 
