@@ -58,6 +58,15 @@ def create_consumer_offset(role: str) -> None:
     """)
 
 
+def add_consumer_errors() -> None:
+    """Why a group does not go on, for those who watch it."""
+    execute("""
+        ALTER TABLE consumer_offset ADD COLUMN last_error text, ADD COLUMN last_error_at timestamptz;
+        COMMENT ON COLUMN consumer_offset.last_error IS
+            'Why the last write was put off, to be tried again; NULL as soon as one succeeds.';
+    """)
+
+
 def create_dead_letter(role: str) -> None:
     """Records that could not be applied, kept whole until somebody resolves or discards them."""
     execute(f"""

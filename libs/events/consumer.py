@@ -65,6 +65,7 @@ STOP_SECONDS = 10.0
 DRAIN_SECONDS = 20.0
 REBALANCE_TIMEOUT_MS = 60_000
 RECLAIM_SECONDS = 5.0
+NOTE_SECONDS = 2.0
 RETRY_DEAD_LETTERS_SECONDS = 30.0
 TRIES_OF_ONE_RECORD = 3
 STALLED_SECONDS = 120.0
@@ -349,6 +350,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
                 batches = _condemned(batches, error)
             except Exception as error:
                 if self._sink.is_transient(error):
+                    await self._note(batches, error)
                     await self._back_off(tries, error)
                 elif sum(batch.size for batch in batches) > 1:
                     log.warning("consumer.bisecting", group=self._sink.group, error=repr(error))
@@ -394,6 +396,15 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
                     f"{MAX_DEAD_LETTERS_IN_A_ROW} records in a row of {batch.topic}[{batch.partition}] cannot be "
                     f"applied, the last at {reason.offset}: {reason.error_class}: {reason.error[:500]}"
                 )
+
+    async def _note(self, batches: Sequence[PartitionBatch], error: Exception) -> None:
+        """Tell those who watch, if the store can be reached; the log has it anyhow."""
+        try:
+            async with asyncio.timeout(NOTE_SECONDS):
+                await self._sink.note_error(batches, repr(error))
+        except Exception as failure:
+            if not self._sink.is_transient(failure):
+                raise
 
     async def _back_off(self, tries: int, error: Exception) -> None:
         TRANSIENT_ERRORS.labels(self._sink.group).inc()

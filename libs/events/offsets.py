@@ -58,6 +58,23 @@ class PostgresSink:
             await dead_letter.bury(connection, self.group, batches)
             await self._handle(connection, batches)
 
+    async def note_error(self, batches: Sequence[PartitionBatch], error: str) -> None:
+        """As Sink.note_error."""
+        async with self._pool.acquire() as connection:
+            await connection.execute(
+                """
+                UPDATE consumer_offset AS stored SET last_error = $5, last_error_at = now()
+                  FROM unnest($2::text[], $3::int[], $4::bigint[]) AS put_off(topic, partition, epoch)
+                 WHERE stored.group_name = $1 AND stored.topic = put_off.topic
+                   AND stored.partition = put_off.partition AND stored.epoch = put_off.epoch
+                """,
+                self.group,
+                [batch.topic for batch in batches],
+                [batch.partition for batch in batches],
+                [batch.epoch for batch in batches],
+                dead_letter.printable(error)[:1000],
+            )
+
     async def retry_dead_letters(self) -> None:
         """As Sink.retry_dead_letters."""
         await dead_letter_retry.retry_due(self._pool, self.group, self._handle)
@@ -74,7 +91,8 @@ async def _advance(connection: asyncpg.Connection, group: str, batches: Sequence
         """
         UPDATE consumer_offset AS stored
            SET next_offset = written.next_offset, anchor_event_id = written.anchor, updated_at = now(),
-               max_event_time = greatest(stored.max_event_time, written.max_event_time)
+               max_event_time = greatest(stored.max_event_time, written.max_event_time),
+               last_error = NULL, last_error_at = NULL
           FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::text[], $7::timestamptz[])
                AS written(topic, partition, epoch, next_offset, anchor, max_event_time)
          WHERE stored.group_name = $1 AND stored.topic = written.topic AND stored.partition = written.partition
@@ -104,7 +122,8 @@ async def positions(connection: asyncpg.Connection, group: str) -> list[asyncpg.
     """Where a group stands, one row per topic and partition."""
     return await connection.fetch(
         """
-        SELECT group_name, topic, partition, next_offset, epoch, owner, updated_at, max_event_time
+        SELECT group_name, topic, partition, next_offset, epoch, owner, updated_at, max_event_time, last_error,
+               last_error_at
           FROM consumer_offset WHERE group_name = $1 ORDER BY topic, partition
         """,
         group,

@@ -105,6 +105,9 @@ class Sink(Protocol):
         Raises Fenced, PoisonError, or whatever went wrong.
         """
 
+    async def note_error(self, batches: Sequence[PartitionBatch], error: str) -> None:
+        """Show those who watch why these partitions are put off. The next write takes it back."""
+
     async def retry_dead_letters(self) -> None:
         """Try dead letters again whose time has come. Never called while a write is under way."""
 

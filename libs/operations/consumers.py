@@ -36,6 +36,8 @@ class Position:
     owner: str | None
     updated_at: datetime | None
     max_event_time: datetime | None
+    last_error: str | None = None
+    last_error_at: datetime | None = None
 
 
 Positions = Callable[[Request, str], Awaitable[Sequence[Position]]]
@@ -78,6 +80,9 @@ class ConsumerOut(ApiModel):
     owner: str | None
     updated_at: datetime | None
     max_event_time: datetime | None
+    is_paused: Annotated[bool, Field(description="Whether its records wait for a write that is tried again.")]
+    last_error: Annotated[str | None, Field(description="Why that write was put off.")]
+    last_error_at: datetime | None
     missing_entries: Annotated[
         int | None,
         Field(
@@ -126,6 +131,8 @@ async def in_postgres(request: Request, group: str) -> list[Position]:
             row["owner"],
             row["updated_at"],
             row["max_event_time"],
+            row["last_error"],
+            row["last_error_at"],
         )
         for row in rows
     ]
@@ -178,6 +185,9 @@ def _consumer(
         owner=at.owner if at else None,
         updated_at=at.updated_at if at else None,
         max_event_time=at.max_event_time if at else None,
+        is_paused=at is not None and at.last_error is not None,
+        last_error=at.last_error if at else None,
+        last_error_at=at.last_error_at if at else None,
         missing_entries=None if gaps is None else sum(gap.last_sequence - gap.first_sequence + 1 for gap in gaps),
         gaps=[GapOut(**asdict(gap)) for gap in (gaps or ())[:MOST_GAPS]],
     )

@@ -62,6 +62,8 @@ async def _positions(request: Request, group: str) -> list[Position]:
             found["owner"],
             found["updatedAt"],
             found.get("maxEventTime"),
+            found.get("lastError"),
+            found.get("lastErrorAt"),
         )
         for found in await request.app.state.history.checkpoints(group)
     ]

@@ -57,6 +57,13 @@ class HistorySink:
         if stale:
             raise Fenced([TopicPartition(batch.topic, batch.partition) for batch in stale])
 
+    async def note_error(self, batches: Sequence[PartitionBatch], error: str) -> None:
+        """As Sink.note_error."""
+        for batch in batches:
+            checkpoint = checkpoint_id(GROUP, batch.topic, batch.partition)
+            noted = {"lastError": dead_letter.printable(error)[:1000], "lastErrorAt": datetime.now(UTC)}
+            await self._store.advance(checkpoint, batch.epoch, noted, None)
+
     async def retry_dead_letters(self) -> None:
         """As Sink.retry_dead_letters: only records that are no events die here, and those wait for a person."""
 
@@ -66,7 +73,12 @@ class HistorySink:
 
     async def _advance(self, batch: PartitionBatch) -> bool:
         checkpoint = checkpoint_id(GROUP, batch.topic, batch.partition)
-        progress = {"nextOffset": batch.next_offset, "anchorEventId": batch.anchor}
+        progress = {
+            "nextOffset": batch.next_offset,
+            "anchorEventId": batch.anchor,
+            "lastError": None,
+            "lastErrorAt": None,
+        }
         return await self._store.advance(checkpoint, batch.epoch, progress, latest_event_time(batch))
 
     async def _bury(self, batches: Sequence[PartitionBatch]) -> None:

@@ -88,6 +88,10 @@ class LakeSink:
             failpoint("archive.appended")
         await self._offsets.write([replace(batch, poison=[]) for batch in batches])
 
+    async def note_error(self, batches: Sequence[PartitionBatch], error: str) -> None:
+        """As Sink.note_error."""
+        await self._offsets.note_error(batches, error)
+
     async def retry_dead_letters(self) -> None:
         """As Sink.retry_dead_letters: only records that are no events die here, and those wait for a person."""
 

@@ -52,6 +52,20 @@ async def test_a_fenced_worker_does_not_move_the_offset(sink: HistorySink) -> No
     assert (await sink.claim([PLACE]))[PLACE].next_offset == 1
 
 
+async def test_why_a_write_is_put_off_is_noted_until_one_succeeds(sink: HistorySink, mongo: Mongo) -> None:
+    batch = a_batch(a_transaction("one"), epoch=await epoch_of(sink))
+
+    await sink.note_error([batch], "MongoDB is away")
+    noted = await mongo.consumer_offsets.find_one({})
+    await sink.write([batch])
+    after = await mongo.consumer_offsets.find_one({})
+
+    assert noted is not None
+    assert (noted["lastError"], noted.get("nextOffset")) == ("MongoDB is away", None)
+    assert after is not None
+    assert (after["lastError"], after["nextOffset"]) == (None, 1)
+
+
 async def test_a_metric_is_replaced_by_larger_revisions_only(sink: HistorySink, mongo: Mongo) -> None:
     epoch = await epoch_of(sink)
 

@@ -121,11 +121,17 @@ async def test_records_that_the_handler_names_are_buried_without_a_search(worker
     assert calls <= 5
 
 
-async def test_a_database_that_is_away_only_delays(worker: Worker) -> None:
+async def test_a_database_that_is_away_only_delays_and_the_reason_is_shown_meanwhile(worker: Worker) -> None:
     failures = 3
+    shown: list[str | None] = []
+
+    async def last_error() -> str | None:
+        query = "SELECT max(last_error) FROM consumer_offset WHERE group_name = $1"
+        return await worker.pool.fetchval(query, worker.group)  # type: ignore[no-any-return]
 
     async def away(_batches: Sequence[PartitionBatch]) -> None:
         nonlocal failures
+        shown.append(await last_error())
         if failures:
             failures -= 1
             raise asyncpg.CannotConnectNowError("the database system is starting up")
@@ -136,6 +142,8 @@ async def test_a_database_that_is_away_only_delays(worker: Worker) -> None:
         await until_applied(worker, 20)
 
     assert failures == 0
+    assert shown[:2] == [None, "CannotConnectNowError('the database system is starting up')"]
+    assert await last_error() is None
     assert await applied(worker) == _ids(sales)
     assert await _dead_letters(worker) == []
 

@@ -118,6 +118,7 @@ async def test_consumers_show_every_partition_and_its_lag(client: httpx.AsyncCli
     assert len(items) == kafka.partitions * (1 + 3)
     assert {item["lag"] for item in items} == {0}
     assert {item["group"] for item in items} == {"pipeline-stream", "pipeline-archive"}
+    assert {(item["isPaused"], item["lastError"]) for item in items} == {(False, None)}
 
 
 async def test_consumers_show_which_ledger_entries_have_not_arrived(
