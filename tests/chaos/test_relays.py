@@ -22,10 +22,10 @@ from tools.chaos import topic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-EVENTS = 5_000
+EVENTS = 20_000
 KEYS = 40
 BATCH = 25
-KILLS = 10
+KILLS = 20
 RELAYS = ("relay-1", "relay-2")
 
 
@@ -51,7 +51,7 @@ async def enqueue_all(database: Database, count: int) -> None:
             events = [an_inventory_update(sku=f"S{n % KEYS}", sequence=n // KEYS + 1) for n in numbers]
             async with connection.transaction():
                 await outbox.enqueue(connection, events)
-            await asyncio.sleep(20 * BATCH / count)
+            await asyncio.sleep(40 * BATCH / count)
     finally:
         await connection.close()
 

@@ -12,8 +12,8 @@ from libs.events.inventory import InventoryUpdate
 from libs.events.offsets import PostgresSink
 from libs.events.settings import KafkaSettings
 from libs.events.sink import Fenced, PartitionBatch, PoisonError, RecordId
-from libs.events.topics import ensure_topics
-from tests.events.conftest import Worker, another, applied, send, until, until_applied
+from libs.events.topics import TopicMismatch, ensure_topics
+from tests.events.conftest import Worker, another, applied, replace_prefix, send, until, until_applied
 from tests.factories import an_inventory_update
 
 
@@ -304,3 +304,50 @@ async def test_while_a_write_is_under_way_no_more_is_read_ahead_than_one_write_m
         await until_applied(worker, 50)
 
     assert max(written) <= 10
+
+
+async def test_a_worker_without_partitions_takes_over_when_the_other_one_leaves(worker: Worker) -> None:
+    kafka = replace_prefix(worker.kafka, f"{worker.kafka.topic_prefix}single-").model_copy(update={"partitions": 1})
+    await ensure_topics(kafka)
+    first, second = another(worker, kafka=kafka), another(worker, kafka=kafka)
+    sales = _sales(20)
+
+    async with second.running():
+        async with first.running():
+            await send(kafka, *sales[:10])
+            await until_applied(worker, 10)
+        await send(kafka, *sales[10:])
+        await until_applied(worker, 20)
+
+    assert await applied(worker) == _ids(sales)
+
+
+async def test_a_write_that_hangs_makes_the_worker_ask_for_a_restart(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "STALLED_SECONDS", 0.5)
+    go_on = asyncio.Event()
+
+    async def hang(_batches: Sequence[PartitionBatch]) -> None:
+        await go_on.wait()
+
+    hanging = another(worker, trouble=hang)
+    await send(worker.kafka, *_sales(1))
+    async with hanging.running():
+
+        async def stalled() -> bool:
+            return "has written nothing for" in (hanging.runner.health() or "")
+
+        await until(stalled)
+        go_on.set()
+        await until_applied(worker, 1)
+
+        async def recovered() -> bool:
+            return hanging.runner.health() is None
+
+        await until(recovered)
+
+
+async def test_topics_with_another_number_of_partitions_are_refused(own_kafka: KafkaSettings) -> None:
+    with pytest.raises(TopicMismatch, match="has 4 partitions, 6 asked"):
+        await ensure_topics(own_kafka.model_copy(update={"partitions": 6}))
