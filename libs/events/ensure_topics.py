@@ -8,7 +8,7 @@ from libs.events.topics import ensure_topics
 
 
 def main() -> None:
-    """Create and print what is missing. Ends with an error when an existing topic has another number of partitions."""
+    """Create and print what is missing. Ends with an error when an existing topic does not fit."""
     for name in asyncio.run(ensure_topics(KafkaSettings())):
         sys.stdout.write(f"created {name}\n")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, get_args
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 from pydantic import TypeAdapter
 
@@ -61,20 +62,23 @@ def topic_named(name: str) -> Topic:
 
 
 class TopicMismatch(Exception):
-    """A topic exists with fewer partitions than the settings ask for."""
+    """A topic exists that is not fit for our events."""
 
 
 async def ensure_topics(settings: KafkaSettings) -> list[str]:
     """Create the topics and their dead letter topics that do not exist yet; the names of the created ones.
 
-    Raises TopicMismatch when an existing topic has another number of partitions: changing it would send the
-    events of a key to another partition and break their order.
+    Raises TopicMismatch when an existing topic has another number of partitions (changing it would send the events
+    of a key to another partition and break their order), is compacted, or takes no messages of our size.
     """
     names = [settings.topic(name) for topic in TOPICS for name in (topic.name, topic.dead_letters)]
     admin = AIOKafkaAdminClient(**settings.connection())
     await admin.start()
     try:
-        wanted = [NewTopic(name, settings.partitions, settings.replication_factor) for name in names]
+        configs = _configs(settings)
+        wanted = [
+            NewTopic(name, settings.partitions, settings.replication_factor, topic_configs=configs) for name in names
+        ]
         answer = await admin.create_topics(wanted)
         created = []
         for name, code, *_ in answer.topic_errors:
@@ -87,9 +91,33 @@ async def ensure_topics(settings: KafkaSettings) -> list[str]:
             partitions = len(description["partitions"])
             if partitions != settings.partitions:
                 raise TopicMismatch(f"{description['topic']} has {partitions} partitions, {settings.partitions} asked")
+        await _check_configs(admin, settings, [name for name in names if name not in created])
         return created
     finally:
         await admin.close()
+
+
+def _configs(settings: KafkaSettings) -> dict[str, str]:
+    """What a topic of ours needs; how long it keeps its records is for the cluster to say."""
+    return {
+        "cleanup.policy": "delete",
+        "max.message.bytes": str(settings.max_message_bytes),
+        "min.insync.replicas": str(max(1, settings.replication_factor - 1)),
+    }
+
+
+async def _check_configs(admin: AIOKafkaAdminClient, settings: KafkaSettings, names: list[str]) -> None:
+    """Raise TopicMismatch for a topic that would lose or refuse our events, as far as we may read its configuration."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    for answer in await admin.describe_configs(resources) if names else ():
+        for code, _, _, topic, entries in answer.resources:
+            configs = {name: value for name, value, *_ in entries} if code == 0 else {}
+            if "compact" in configs.get("cleanup.policy", ""):
+                raise TopicMismatch(f"{topic} is compacted: cleanup.policy={configs['cleanup.policy']}")
+            if int(configs.get("max.message.bytes", settings.max_message_bytes)) < settings.max_message_bytes:
+                raise TopicMismatch(
+                    f"{topic} has max.message.bytes={configs['max.message.bytes']}, {settings.max_message_bytes} asked"
+                )
 
 
 async def _described(admin: AIOKafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:

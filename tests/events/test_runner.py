@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import asyncpg
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from libs.events import consumer, lag
 from libs.events.consumer import DeadLetterFlood, OffsetGap, TopicRecreated
@@ -348,6 +348,29 @@ async def test_a_write_that_hangs_makes_the_worker_ask_for_a_restart(
         await until(recovered)
 
 
-async def test_topics_with_another_number_of_partitions_are_refused(own_kafka: KafkaSettings) -> None:
-    with pytest.raises(TopicMismatch, match="has 4 partitions, 6 asked"):
-        await ensure_topics(own_kafka.model_copy(update={"partitions": 6}))
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"partitions": 6}, "has 4 partitions, 6 asked"),
+        ({"max_message_bytes": 5_000_000}, "has max.message.bytes=4194304, 5000000 asked"),
+    ],
+)
+async def test_existing_topics_that_do_not_fit_are_refused(
+    own_kafka: KafkaSettings, change: dict[str, int], reason: str
+) -> None:
+    assert await ensure_topics(own_kafka) == []
+    with pytest.raises(TopicMismatch, match=reason):
+        await ensure_topics(own_kafka.model_copy(update=change))
+
+
+async def test_a_compacted_topic_is_refused(own_kafka: KafkaSettings) -> None:
+    kafka = replace_prefix(own_kafka, f"{own_kafka.topic_prefix}compacted-")
+    admin = AIOKafkaAdminClient(**kafka.connection())
+    await admin.start()
+    await admin.create_topics(
+        [NewTopic(kafka.topic("inventory-events"), 4, 1, topic_configs={"cleanup.policy": "compact"})]
+    )
+    await admin.close()
+
+    with pytest.raises(TopicMismatch, match="is compacted"):
+        await ensure_topics(kafka)
