@@ -12,10 +12,11 @@ import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis import ir
+from pyarrow.dataset import dataset
 
 if TYPE_CHECKING:
     from ibis.backends.duckdb import Backend as DuckDBBackend
-    from ibis.backends.pyspark import Backend as SparkBackend
+    from pyspark.sql import SparkSession
 
 ROWS_PER_BATCH = 100_000
 
@@ -70,18 +71,23 @@ class _DuckDB(Engine):
 
 
 class _Spark(Engine):
-    def __init__(self, backend: "SparkBackend", folder: Path) -> None:
+    def __init__(self, session: "SparkSession", folder: Path) -> None:
         super().__init__(folder)
-        self._backend = backend
+        self._session = session
+        self._backend = ibis.pyspark.connect(session)
 
     def rows(self, expression: ir.Table, schema: pa.Schema) -> pa.RecordBatchReader:
-        reader: pa.RecordBatchReader = self._backend.to_pyarrow_batches(
-            expression.select(*schema.names), chunk_size=ROWS_PER_BATCH
-        ).cast(schema)
-        return reader
+        # Through files, because everything else collects the whole result in this process.
+        result = self._folder / f"{next(self._numbers)}"
+        self._session.sql(self._backend.compile(expression)).select(*schema.names).write.parquet(str(result))
+        batches = dataset(result).to_batches(batch_size=ROWS_PER_BATCH)
+        return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in batches))
 
     def _parquet(self, files: Sequence[str]) -> ir.Table:
-        return self._backend.read_parquet(list(files))
+        # Ibis reads one file or folder only.
+        view = f"parquet_{next(self._numbers)}"
+        self._session.read.parquet(*files).createOrReplaceTempView(view)
+        return self._backend.table(view)
 
 
 _DUCKDB_TYPES = {
@@ -119,6 +125,6 @@ def open_engine(name: str, *, memory_limit: str, spill_folder: str | None) -> It
                 .getOrCreate()
             )
             try:
-                yield _Spark(ibis.pyspark.connect(session), Path(folder))
+                yield _Spark(session, Path(folder))
             finally:
                 session.stop()
