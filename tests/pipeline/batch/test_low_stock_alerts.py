@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import aiosmtplib
 import pytest
+import trustme
 from pydantic import SecretStr
 
 from libs.chassis.database import Connection, Pool
@@ -60,8 +64,11 @@ async def run(pool: Pool, settings: Settings, interval: Interval = THE_DAY) -> R
 
 
 async def send_until_nothing_waits(pool: Pool, settings: Settings, server: MailServer, senders: int = 1) -> None:
+    await send_by(SmtpServer.of(f"smtp://127.0.0.1:{server.port}"), pool, settings, senders)
+
+
+async def send_by(smtp: SmtpServer, pool: Pool, settings: Settings, senders: int = 1) -> None:
     stop = asyncio.Event()
-    smtp = SmtpServer.of(f"smtp://127.0.0.1:{server.port}")
     async with asyncio.TaskGroup() as tasks:
         for _ in range(senders):
             tasks.create_task(Mailer(settings, pool, smtp).run(stop))
@@ -167,6 +174,52 @@ async def test_a_mail_whose_fate_is_unknown_is_sent_again_as_the_same_mail(
     seen = Counter((recipient, message["Message-ID"]) for recipient, message in mail_server.received)
     assert len(seen) == 3
     assert sorted(seen.values()) == [1, 1, 2]
+
+
+@pytest.fixture
+def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """How a server of this machine proves who it is, to all who trust what SSL_CERT_FILE names."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+@pytest.mark.usefixtures("stocked")
+async def test_mails_and_passwords_travel_encrypted(certified: ssl.SSLContext, pool: Pool, mailing: Settings) -> None:
+    server = MailServer(tls=certified, login=("ada", "p@ss:word"))
+    await run(pool, mailing)
+
+    async with server.up():
+        await send_by(SmtpServer.of(f"smtp+starttls://ada:p%40ss%3Aword@localhost:{server.port}"), pool, mailing)
+
+    assert len(server.received) == 3
+
+
+@pytest.mark.usefixtures("stocked")
+async def test_mails_travel_encrypted_from_the_start(certified: ssl.SSLContext, pool: Pool, mailing: Settings) -> None:
+    server = MailServer(tls=certified, is_tls_from_the_start=True)
+    await run(pool, mailing)
+
+    async with server.up():
+        await send_by(SmtpServer.of(f"smtps://localhost:{server.port}"), pool, mailing)
+
+    assert len(server.received) == 3
+
+
+@pytest.mark.usefixtures("stocked")
+async def test_a_server_without_tls_gets_nothing_where_tls_is_asked_for(
+    pool: Pool, mailing: Settings, mail_server: MailServer
+) -> None:
+    await run(pool, mailing)
+    mailer = Mailer(mailing, pool, SmtpServer.of(f"smtp+starttls://localhost:{mail_server.port}"))
+
+    with pytest.raises(aiosmtplib.SMTPException):
+        await mailer.send_due(asyncio.Event())
+
+    assert mail_server.received == []
 
 
 @pytest.mark.usefixtures("stocked")
