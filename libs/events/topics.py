@@ -10,6 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 from pydantic import TypeAdapter
 
+from libs.events import client
 from libs.events.analytics import AnalyticsEvent
 from libs.events.envelope import Event
 from libs.events.inventory import InventoryEvent
@@ -73,8 +74,8 @@ async def ensure_topics(settings: KafkaSettings) -> list[str]:
     """
     names = [settings.topic(name) for topic in TOPICS for name in (topic.name, topic.dead_letters)]
     admin = AIOKafkaAdminClient(**settings.connection())
-    await admin.start()
     try:
+        await client.start(admin)
         configs = _configs(settings)
         wanted = [
             NewTopic(name, settings.partitions, settings.replication_factor, topic_configs=configs) for name in names

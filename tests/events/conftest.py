@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from libs.events import client
 from libs.events.consumer import Runner
 from libs.events.envelope import BaseEvent, Event
 from libs.events.offsets import PostgresSink
@@ -135,8 +136,8 @@ async def until_applied(worker: Worker, number: int) -> None:
 async def sending(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
     """A started producer."""
     sender = producer(kafka, "test")
-    await sender.start()
     try:
+        await client.start(sender)
         yield sender
     finally:
         await sender.stop()

@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 from aiokafka.errors import KafkaError
 
+from libs.events import client
 from libs.events.producer import producer
 from libs.events.settings import KafkaSettings
 from libs.events.topics import ANALYTICS_EVENTS, INVENTORY_EVENTS, REORDER_EVENTS
@@ -175,7 +176,7 @@ class Injector:
             return
         sender = producer(self.kafka, "chaos")
         try:
-            await sender.start()
+            await client.start(sender)
             for record in records:
                 await sender.send_and_wait(
                     record.topic,

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from libs.events import client
 from libs.events.settings import KafkaSettings
 
 MARK = "chaos"
@@ -18,7 +19,7 @@ async def reader(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
         **kafka.connection(), enable_auto_commit=False, max_partition_fetch_bytes=kafka.max_message_bytes
     )
     try:
-        await consumer.start()
+        await client.start(consumer)
         yield consumer
     finally:
         await consumer.stop()
