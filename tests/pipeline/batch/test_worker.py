@@ -1,0 +1,54 @@
+"""The `batch` process: executes what is queued, and tells at once when a run's process dies."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from libs.chassis.database import Connection, Pool
+from services.pipeline.jobs.job import Interval
+from services.pipeline.jobs.run import RunRequest, RunStatus
+from services.pipeline.settings import Settings
+from tests.pipeline.batch.test_kills import INTERVAL, environment
+from tests.pipeline.batch.test_runs import run_row, start
+from tests.stack import ROOT
+
+
+@asynccontextmanager
+async def batch_process(settings: Settings, **more: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The process as it is deployed; it has ended when the context does."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "services.pipeline", "batch"),
+        cwd=ROOT,
+        env=environment(settings, BATCH_POLL_SECONDS="0.05", **more),
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        assert await process.wait() == 0
+
+
+async def ended(connection: Connection, run_id: object) -> tuple[RunStatus, str | None]:
+    """How the run ended, once it has."""
+    async with asyncio.timeout(90):
+        while True:
+            row = await run_row(connection, run_id)  # type: ignore[arg-type]
+            if (status := RunStatus(row["status"])).is_final:
+                return status, row["error"]
+            await asyncio.sleep(0.05)
+
+
+async def test_queued_runs_are_executed_and_a_killed_one_is_told_of_at_once(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    tidy = await start(pool, RunRequest("lake_maintenance", INTERVAL, "test"))
+    killed = await start(pool, RunRequest("inventory_etl", INTERVAL, "test"))
+    next_day = Interval(INTERVAL.end, INTERVAL.end.replace(day=8))
+    later = await start(pool, RunRequest("lake_maintenance", next_day, "test"))
+
+    async with batch_process(settings, STOCKFLOW_FAILPOINTS="batch.ledger_entries.committed=1"):
+        assert await ended(connection, tidy) == (RunStatus.SUCCEEDED, None)
+        assert await ended(connection, killed) == (RunStatus.FAILED, "the process was killed by SIGKILL")
+        assert await ended(connection, later) == (RunStatus.SUCCEEDED, None)
