@@ -38,7 +38,7 @@ PROCESSES: Final = tuple(
     for service, jobs in {
         "inventory": (API, "relay", "sweep"),
         "reorder": (API, "consume", "relay"),
-        "pipeline": (API, "stream", "metrics", "archive", "batch", "relay"),
+        "pipeline": (API, "stream", "metrics", "archive", "batch", "schedule", "relay"),
         "analytics": (API, "consume"),
     }.items()
     for job in jobs

@@ -54,14 +54,26 @@ async def open_pool(
         init=_set_json_codecs,
         reset=_keep_session,
         server_settings={
-            "application_name": application_name,
-            "statement_timeout": str(statement_timeout_ms),
-            "lock_timeout": str(lock_timeout_ms),
-            "idle_in_transaction_session_timeout": "60000",
-            "timezone": "UTC",
+            **_session_settings(application_name, statement_timeout_ms, lock_timeout_ms),
             **({"search_path": search_path} if search_path else {}),
         },
     )
+
+
+@asynccontextmanager
+async def own_connection(url: str, *, application_name: str) -> AsyncIterator[Connection]:
+    """A connection of no pool, for what lives as long as a session does, such as a lock; otherwise as in `open_pool`.
+
+    The server notices within 20 s that the host at this end has vanished, and ends the session.
+    """
+    keepalives = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+    settings = _session_settings(application_name, statement_timeout_ms=5000, lock_timeout_ms=2000)
+    connection = await asyncpg.connect(url, command_timeout=30, server_settings=settings | keepalives)
+    try:
+        await _set_json_codecs(connection)
+        yield connection
+    finally:
+        connection.terminate()
 
 
 async def readiness(app: FastAPI) -> dict[str, str]:
@@ -147,6 +159,16 @@ WriteConnection = Annotated[Connection, Depends(_write_connection, scope="functi
 
 ReadConnection = Annotated[Connection, Depends(_read_connection, scope="function")]
 """A connection in a READ ONLY transaction that ends before the response is sent."""
+
+
+def _session_settings(application_name: str, statement_timeout_ms: int, lock_timeout_ms: int) -> dict[str, str]:
+    return {
+        "application_name": application_name,
+        "statement_timeout": str(statement_timeout_ms),
+        "lock_timeout": str(lock_timeout_ms),
+        "idle_in_transaction_session_timeout": "60000",
+        "timezone": "UTC",
+    }
 
 
 async def _set_json_codecs(connection: Connection) -> None:

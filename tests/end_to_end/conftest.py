@@ -11,7 +11,7 @@ from deploy.local.stack import Stack
 from tests.end_to_end.week import WEEK_FILE, Week, replay_week
 from tools.demo.stockflow import Stockflow, connected
 
-ENVIRONMENT = {"METRICS_CLOCK": "event", "ARCHIVE_FLUSH_SECONDS": "2"}
+ENVIRONMENT = {"METRICS_CLOCK": "event", "ARCHIVE_FLUSH_SECONDS": "2", "SCHEDULER": "external"}
 
 START_AND_REPLAY_SECONDS = 600
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
-from itertools import pairwise, takewhile
+from itertools import islice, pairwise, takewhile
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -69,6 +69,9 @@ class Job(_Definition):
     retries: Annotated[int, Field(ge=0)] = 0
     retry_delay_seconds: Annotated[int, Field(ge=0)] = 60
     max_parallel_runs: Annotated[int, Field(ge=1)] = 1
+    max_catchup: Annotated[int, Field(ge=1)] = 1
+    deadline_seconds: Annotated[int, Field(gt=0)] = 7200
+    freshness_seconds: Annotated[int, Field(gt=0)] = 100_800
 
     @model_validator(mode="after")
     def _steps_follow_known_steps(self) -> Self:
@@ -85,6 +88,17 @@ class Job(_Definition):
         """The scheduled intervals that lie within [since, until], oldest first."""
         instants = CronSim(self.cron, since.astimezone(UTC) - timedelta(seconds=1))
         return [Interval(start, end) for start, end in pairwise(takewhile(lambda instant: instant <= until, instants))]
+
+    def latest_intervals(self, until: datetime, count: int) -> list[Interval]:
+        """The last `count` scheduled intervals that are over at `until`, oldest first."""
+        second = until.astimezone(UTC).replace(microsecond=0)
+        backwards = CronSim(self.cron, second + timedelta(seconds=1), reverse=True)
+        instants = list(islice(backwards, count + 1))
+        return [Interval(start, end) for start, end in pairwise(reversed(instants))]
+
+    def next_instant(self, after: datetime) -> datetime:
+        """When the interval that is open at `after` is over, and the next scheduled run begins."""
+        return next(CronSim(self.cron, after.astimezone(UTC)))
 
     def select(self, names: Collection[str] | None) -> tuple[Step, ...]:
         """The named steps in order, all by default. Raises UnknownJob for a name that is no step."""

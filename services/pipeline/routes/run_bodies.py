@@ -1,6 +1,7 @@
 """Bodies of runs and jobs."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
@@ -8,6 +9,8 @@ import asyncpg
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
 from libs.chassis.model import ApiModel
+from services.pipeline.jobs import freshness
+from services.pipeline.jobs.freshness import Freshness, Success
 from services.pipeline.jobs.job import Interval, Job
 from services.pipeline.jobs.run import RunRequest, RunStatus, StepStatus
 
@@ -17,6 +20,20 @@ class StepDefinitionOut(ApiModel):
 
     name: str
     after: Annotated[list[str], Field(description="Steps that must have succeeded before.")]
+
+
+class SuccessOut(ApiModel):
+    """An interval of which every step has succeeded."""
+
+    interval_start: AwareDatetime
+    interval_end: AwareDatetime
+    finished_at: AwareDatetime
+
+    @classmethod
+    def of(cls, success: Success) -> Self:
+        """A success of the ledger."""
+        interval = success.interval
+        return cls(interval_start=interval.start, interval_end=interval.end, finished_at=success.finished_at)
 
 
 class JobOut(ApiModel):
@@ -29,11 +46,26 @@ class JobOut(ApiModel):
     timeout_seconds: int
     retries: int
     max_parallel_runs: int
+    max_catchup: Annotated[int, Field(description="Most of the latest intervals made up for after a downtime.")]
+    deadline_seconds: Annotated[int, Field(description="From an interval's end until its run must have succeeded.")]
+    freshness_seconds: Annotated[int, Field(description="The largest lag of data that count as fresh.")]
+    next_run_at: Annotated[AwareDatetime, Field(description="When the present interval is over.")]
+    last_success: SuccessOut | None
+    lag_seconds: Annotated[float | None, Field(description="Time since the end of the last interval that succeeded.")]
+    freshness: Annotated[Freshness, Field(description="`never`: no interval has succeeded yet.")]
 
     @classmethod
-    def of(cls, job: Job) -> Self:
-        """A job as `schedules.yaml` describes it."""
+    def of(cls, job: Job, last_success: Success | None, now: datetime) -> Self:
+        """A job as `schedules.yaml` describes it, and how new its data are."""
+        lag = freshness.lag(last_success, now)
         return cls(
+            max_catchup=job.max_catchup,
+            deadline_seconds=job.deadline_seconds,
+            freshness_seconds=job.freshness_seconds,
+            next_run_at=job.next_instant(now),
+            last_success=None if last_success is None else SuccessOut.of(last_success),
+            lag_seconds=None if lag is None else lag.total_seconds(),
+            freshness=freshness.freshness(job, last_success, now),
             id=job.id,
             description=job.description,
             cron=job.cron,

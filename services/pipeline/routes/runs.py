@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from libs.chassis.database import Connection, Pool, ReadConnection, WriteConnect
 from libs.chassis.paging import Page, Paging, keyset
 from libs.chassis.problems import RefusalMap
 from services.pipeline.jobs import job as job_definitions
-from services.pipeline.jobs import run_queries, runs
+from services.pipeline.jobs import run_queries, runs, schedule_queries
 from services.pipeline.jobs.run import (
     KeyReused,
     NotCancellable,
@@ -42,14 +42,17 @@ REFUSALS: RefusalMap = {
 router = APIRouter(prefix="/api/v1", tags=["runs"])
 
 IdempotencyKey = Annotated[
-    str | None, Header(min_length=1, max_length=128, description="Chosen by the caller; never expires.")
+    str | None, Header(min_length=1, max_length=512, description="Chosen by the caller; never expires.")
 ]
 
 
 @router.get("/jobs")
-async def list_jobs(principal: Reader) -> Page[JobOut]:
-    """The batch jobs with their schedules and steps."""
-    return Page(items=[JobOut.of(job) for job in job_definitions.jobs().values()], next_cursor=None)
+async def list_jobs(connection: ReadConnection, principal: Reader) -> Page[JobOut]:
+    """The batch jobs: schedule, steps, next run, last success, and whether their data are fresh."""
+    jobs = job_definitions.jobs().values()
+    successes = await schedule_queries.last_successes(connection, jobs)
+    now = datetime.now(UTC)
+    return Page(items=[JobOut.of(job, successes.get(job.id), now) for job in jobs], next_cursor=None)
 
 
 @router.post("/runs", status_code=202, responses={200: {"model": RunOut, "description": "Started before"}})

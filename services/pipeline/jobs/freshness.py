@@ -1,0 +1,58 @@
+"""How old the data of a batch job are, and which of its intervals are due or late."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from services.pipeline.jobs.job import Interval, Job
+
+
+class Freshness(StrEnum):
+    """Whether the data of a job are as new as `schedules.yaml` promises."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    NEVER = "never"
+    """The job has not succeeded for any interval yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """An interval of which every step has succeeded."""
+
+    interval: Interval
+    finished_at: datetime
+
+
+def lag(last_success: Success | None, now: datetime) -> timedelta | None:
+    """The age of the data: the time since the end of the latest interval that succeeded; None if none has."""
+    return None if last_success is None else now - last_success.interval.end
+
+
+def freshness(job: Job, last_success: Success | None, now: datetime) -> Freshness:
+    """Whether the age of the data is within the job's `freshness_seconds`."""
+    age = lag(last_success, now)
+    if age is None:
+        return Freshness.NEVER
+    return Freshness.FRESH if age.total_seconds() <= job.freshness_seconds else Freshness.STALE
+
+
+def due(job: Job, begun: Collection[tuple[str, Interval]], since: datetime | None, now: datetime) -> list[Interval]:
+    """The scheduled intervals that are over and were never begun, oldest first.
+
+    At most the latest `max_catchup` are looked at, and none before `since`, the start of the first interval that was
+    ever run: a job that never ran begins with the latest interval.
+    """
+    return [
+        interval
+        for interval in job.latest_intervals(now, 1 if since is None else job.max_catchup)
+        if (job.id, interval) not in begun and (since is None or interval.start >= since)
+    ]
+
+
+def overdue(
+    job: Job, succeeded: Collection[tuple[str, Interval]], since: datetime | None, now: datetime
+) -> list[Interval]:
+    """The scheduled intervals that have not succeeded though their deadline has passed, oldest first."""
+    return due(job, succeeded, since, now - timedelta(seconds=job.deadline_seconds))
