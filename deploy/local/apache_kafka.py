@@ -6,7 +6,7 @@ Maven fetches the jars once into `.local`; Java 17 runs them. Each node is broke
 import asyncio
 import base64
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -88,12 +88,26 @@ class Node:
     controller_port: int
 
 
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """A second listener of a single node, for clients that encrypt or log in."""
+
+    port: int
+    protocol: str
+    """SSL or SASL_SSL."""
+    settings: Mapping[str, object]
+    """Of the node, certificates and logins included; the listener is called SECURED."""
+    scram_users: Sequence[str] = ()
+    """As kafka-storage takes them: "SCRAM-SHA-512=[name=alice,password=secret]"."""
+
+
 class ApacheKafka:
     """A cluster of one or three nodes with its data under `directory`, on free ports."""
 
-    def __init__(self, directory: Path, logs: Path, *, nodes: int = 1) -> None:
+    def __init__(self, directory: Path, logs: Path, *, nodes: int = 1, secured: Secured | None = None) -> None:
         self._directory = directory
         self._logs = logs
+        self._secured = secured
         ports = free_ports(2 * nodes)
         self._nodes = [Node(number, ports[2 * number - 2], ports[2 * number - 1]) for number in range(1, nodes + 1)]
 
@@ -120,19 +134,27 @@ class ApacheKafka:
         )
         if not (self._data(node) / "meta.properties").exists():
             tool = (*_java(libraries), "kafka.tools.StorageTool", "format", "--cluster-id", self._cluster_id())
-            await _run(*tool, "--config", str(self._configuration(node)))
+            users = (
+                [part for user in self._secured.scram_users for part in ("--add-scram", user)] if self._secured else []
+            )
+            await _run(*tool, "--config", str(self._configuration(node)), *users)
 
     def _settings(self, node: Node) -> dict[str, object]:
         copies = min(3, len(self._nodes))
+        listeners = {"PLAINTEXT": ("PLAINTEXT", node.port), "CONTROLLER": ("PLAINTEXT", node.controller_port)}
+        if self._secured:
+            listeners["SECURED"] = (self._secured.protocol, self._secured.port)
         return {
             "process.roles": "broker,controller",
             "node.id": node.number,
             "controller.quorum.voters": ",".join(
                 f"{each.number}@{LOOPBACK}:{each.controller_port}" for each in self._nodes
             ),
-            "listeners": f"PLAINTEXT://{LOOPBACK}:{node.port},CONTROLLER://{LOOPBACK}:{node.controller_port}",
+            "listeners": ",".join(f"{name}://{LOOPBACK}:{port}" for name, (_, port) in listeners.items()),
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{protocol}" for name, (protocol, _) in listeners.items()
+            ),
             "log.dirs": self._data(node),
             "auto.create.topics.enable": "false",
             "group.initial.rebalance.delay.ms": 0,
@@ -144,6 +166,7 @@ class ApacheKafka:
             "min.insync.replicas": max(1, copies - 1),
             "message.max.bytes": 8 * 1024 * 1024,
             "broker.session.timeout.ms": 6000,
+            **(self._secured.settings if self._secured else {}),
         }
 
     def _program(self, node: Node, libraries: Path) -> Program:
