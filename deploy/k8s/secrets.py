@@ -27,7 +27,8 @@ def contents(values: Mapping[str, str], api_keys: str) -> dict[str, dict[str, st
     return {
         "inventory-secrets": service("inventory"),
         "reorder-secrets": service("reorder"),
-        "pipeline-secrets": with_stores("pipeline"),
+        "pipeline-secrets": with_stores("pipeline")
+        | {"BATCH_DATABASE_URL": _postgres("stockflow_batch", values["DATABASE_PASSWORD_BATCH"])},
         "analytics-secrets": with_stores("analytics"),
         "migrations-secrets": {"MIGRATIONS_DATABASE_URL": _postgres("postgres", values["POSTGRES_PASSWORD"])}
         | {f"DATABASE_PASSWORD_{role}": values[f"DATABASE_PASSWORD_{role}"] for role in _ROLES},

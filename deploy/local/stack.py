@@ -234,6 +234,8 @@ class Stack:
             if name not in ("API_KEY", "MONGO_URL") and not name.startswith("DATABASE_URL")
         }
         own = {"DATABASE_URL": self._role_url(process.service)}
+        if (process.service, process.job) == ("pipeline", "batch"):
+            own["BATCH_DATABASE_URL"] = self._role_url("batch")
         if process.service in MONGO_USERS:
             own["MONGO_URL"] = self._servers.mongo_url(user=process.service)
         return {"LOG_FORMAT": "json", **_LAPTOP, **shared, **own, **self._environment}

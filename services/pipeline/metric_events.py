@@ -4,12 +4,20 @@ from datetime import datetime
 
 import asyncpg
 
-from libs.events.analytics import DemandWindow, InventoryProcessed, TrendAnalyzed, TrendDirection, VelocityCalculated
+from libs.events.analytics import (
+    DemandWindow,
+    InventoryProcessed,
+    MetricsCalculated,
+    TrendAnalyzed,
+    TrendDirection,
+    VelocityCalculated,
+)
 from libs.events.envelope import document_event_id, stock_item_event_id, stock_item_key
 from libs.events.inventory import TransactionType
 from services.pipeline.velocity import WINDOWS_DAYS
 
 SOURCE = "pipeline-metrics"
+BATCH = "pipeline-batch"
 MOST_UNITS = 2**63 - 1
 """Consumers keep 64 bits, so an event says no more than this; the facts are exact."""
 
@@ -52,6 +60,25 @@ def trend_analyzed(metric: asyncpg.Record) -> TrendAnalyzed:
         slope_per_day=metric["slope_per_day"],
         t_statistic=metric["t_statistic"],
         direction=TrendDirection(metric["direction"]),
+    )
+
+
+def metrics_calculated(metric: asyncpg.Record, revision: int, at: datetime) -> MetricsCalculated:
+    """The event of a row of `daily_metric`; the class of a stock item among all others is not the batch's to say."""
+    return MetricsCalculated(
+        event_id=stock_item_event_id("METRICS_CALCULATED", metric["warehouse_id"], metric["sku"], revision),
+        sku=metric["sku"],
+        warehouse_id=metric["warehouse_id"],
+        timestamp=at,
+        recorded_at=at,
+        source=BATCH,
+        revision=revision,
+        as_of=metric["date"],
+        turnover=metric["turnover_30"],
+        days_of_supply=metric["days_of_supply"],
+        stockout_risk=metric["stockout_risk"],
+        abc_class=None,
+        xyz_class=None,
     )
 
 

@@ -29,6 +29,17 @@ class Settings(ServiceSettings):
         60.0, ge=0, description="Longest time between two recalculations of all items while the day keeps advancing."
     )
     metrics_batch_items: int = Field(2_000, ge=1, description="Most stock items in one transaction of the metrics.")
+    hourly_facts_months: int | None = Field(
+        None, ge=1, description="Whole months that hourly facts are kept beside the present one; for ever by default."
+    )
+    daily_facts_months: int | None = Field(
+        None,
+        ge=4,
+        description="The same for daily facts, from which metrics are calculated; totals over all time lose what goes.",
+    )
+    fact_partition_rows: int = Field(
+        10_000, ge=1, description="A past month with so many facts of a kind gets a partition of its own."
+    )
     archive_flush_records: int = Field(50_000, ge=1, description="Most records in one commit of the lake.")
     lake_retention_days: int = Field(7, ge=1, description="How long old versions of the lake can be read, in days.")
     archive_flush_seconds: float = Field(60.0, gt=0, description="Longest time that the archive collects, in seconds.")
@@ -43,6 +54,11 @@ class Settings(ServiceSettings):
     )
     batch_spill_folder: str | None = Field(
         None, description="Where the engine spills what exceeds its memory; the folder for temporary files by default."
+    )
+    openlineage_url: str | None = Field(
+        None,
+        description="Where runs tell which data they read and wrote, as OpenLineage events: an http(s):// endpoint, "
+        "such as Marquez' /api/v1/lineage, or a file that gets one JSON object per line. Not told by default.",
     )
     batch_slots: int = Field(2, ge=1, description="Most runs that one batch process executes at a time.")
     batch_poll_seconds: float = Field(1.0, gt=0, description="Longest time that a queued run waits for a free slot.")

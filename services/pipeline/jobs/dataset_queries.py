@@ -1,8 +1,10 @@
 """What is known of the datasets that batch jobs keep: how far they have read, how fresh each date is, what is bad."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from uuid import UUID
 
+import asyncpg
 from pydantic import JsonValue
 
 from libs.chassis.database import Connection
@@ -111,3 +113,16 @@ async def mark_moved_items(connection: Connection, days: Sequence[int]) -> int:
         list(days),
     )
     return int(marked.split()[-1])
+
+
+async def metrics_page(connection: Connection, day: date, after: tuple[str, str], limit: int) -> list[asyncpg.Record]:
+    """The metrics of a date for the next stock items after the given one, by sku and warehouse."""
+    return await connection.fetch(
+        """
+        SELECT date, sku, warehouse_id, turnover_30, days_of_supply, stockout_risk FROM daily_metric
+         WHERE date = $1 AND (sku, warehouse_id) > ($2, $3) ORDER BY sku, warehouse_id LIMIT $4
+        """,
+        day,
+        *after,
+        limit,
+    )

@@ -16,7 +16,7 @@ import structlog
 
 from libs.chassis.database import Connection, Pool, acquired
 from services.pipeline.jobs import job as job_definitions
-from services.pipeline.jobs import run_queries, runs
+from services.pipeline.jobs import lineage, run_queries, runs
 from services.pipeline.jobs.job import Job, Step
 from services.pipeline.jobs.run import Claim, Fenced, RunStatus, StepStatus, UpstreamMissing
 from services.pipeline.jobs.step import Context, StepFunction, StepResult, function_of
@@ -139,6 +139,7 @@ class Execution:
         async with acquired(self.pool) as connection, connection.transaction():
             await self._hold(connection)
             await run_queries.begin_step(connection, self.claim.run_id, step.name, self.claim.attempt)
+        await self._tell("START", step)
 
     async def _finish(
         self,
@@ -164,7 +165,13 @@ class Execution:
                 peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE,
             )
             await self._flush(connection)
+        await self._tell("COMPLETE" if error is None else "FAIL", step, result=result, error=error)
         self.observe(step.name, status, 1, 1)
+
+    async def _tell(self, kind: str, step: Step, *, result: StepResult | None = None, error: str | None = None) -> None:
+        if self.settings.openlineage_url is not None:
+            told = lineage.event(kind, self.claim, step.name, datetime.now(UTC), result=result, error=error)
+            await lineage.tell(self.settings.openlineage_url, [told])
 
     async def _context(self, step: Step) -> Context:
         job = job_definitions.find(self.claim.job)

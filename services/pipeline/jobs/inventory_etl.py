@@ -8,15 +8,16 @@ ends with the same rows.
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from datetime import date
+from datetime import UTC, date, datetime
 from itertools import accumulate
 
 import pyarrow as pa
 from pydantic import JsonValue
 
 from libs.chassis.database import acquired
+from libs.events import outbox
 from libs.events.failpoints import failpoint
-from services.pipeline import documents
+from services.pipeline import documents, metric_events, metric_queries
 from services.pipeline.jobs import dataset_queries, extraction, sink, transformation
 from services.pipeline.jobs.contract import DAILY_METRIC, DAILY_SNAPSHOT, ITEM_DAYS, LEDGER_ENTRIES, Contract
 from services.pipeline.jobs.engine import Engine, open_engine
@@ -28,6 +29,7 @@ from services.pipeline.stockout import stockout_risk
 from services.pipeline.velocity import WINDOWS_DAYS
 
 FIRST_OF_1970 = date(1970, 1, 1).toordinal()
+EVENTS_PER_TRANSACTION = 2_000
 LONGEST_WINDOW_DAYS = max(WINDOWS_DAYS)
 
 
@@ -68,6 +70,8 @@ async def extract_inventory_data(context: Context) -> StepResult:
         watermark_from=extract.watermark_from,
         watermark_to=extract.watermark_to,
         figures={"quarantined": len(extract.bad_rows)},
+        reads=("postgres:inventory.ledger_entries_v1",),
+        writes=("lake:ledger_entries", "postgres:pipeline.quarantine"),
     )
 
 
@@ -94,11 +98,16 @@ async def transform_and_load(context: Context) -> StepResult:
         partitions=names_of(due),
         watermark_to=watermark,
         figures={"summedDays": len(changed)},
+        reads=(
+            "lake:ledger_entries",
+            *(f"postgres:inventory.{name}_v1" for name in ("products", "categories", "warehouses")),
+        ),
+        writes=("lake:item_days", "lake:daily_snapshot", "postgres:pipeline.daily_snapshot"),
     )
 
 
 async def generate_aggregated_metrics(context: Context) -> StepResult:
-    """Calculate the metrics of every snapshot that is newer than its metrics."""
+    """Calculate the metrics of every snapshot that is newer than its metrics, and publish those of the latest day."""
     async with acquired(context.pool) as connection:
         taken = await dataset_queries.watermarks(connection, DAILY_SNAPSHOT.dataset)
         calculated = await dataset_queries.watermarks(connection, DAILY_METRIC.dataset)
@@ -107,7 +116,18 @@ async def generate_aggregated_metrics(context: Context) -> StepResult:
         due = sorted(taken)
     watermark = max(taken.values(), default=0)
     rows_out = await asyncio.to_thread(_calculate_metrics, context, due, watermark)
-    return StepResult(rows_in=rows_out, rows_out=rows_out, partitions=names_of(due), watermark_to=watermark)
+    # An earlier attempt may have died between the load and the announcement.
+    is_news = taken and (context.attempt > 1 or (due and due[-1] == max(taken)))
+    published = await _publish(context, max(taken)) if is_news else 0
+    return StepResult(
+        rows_in=rows_out,
+        rows_out=rows_out,
+        partitions=names_of(due),
+        watermark_to=watermark,
+        figures={"publishedEvents": published},
+        reads=("lake:item_days", "lake:daily_snapshot"),
+        writes=("lake:daily_metric", "postgres:pipeline.daily_metric", "kafka:analytics-events"),
+    )
 
 
 async def data_quality_check(context: Context) -> StepResult:
@@ -133,7 +153,13 @@ async def data_quality_check(context: Context) -> StepResult:
     if failed:
         raise QualityFailed(f"{len(failed)} days failed: " + ", ".join(names_of(failed)[:10]))
     entries = sum(figures[0] for figures in expected.values())
-    return StepResult(rows_in=entries, partitions=names_of(days), figures={"warnings": warnings})
+    return StepResult(
+        rows_in=entries,
+        partitions=names_of(days),
+        figures={"warnings": warnings},
+        reads=("postgres:inventory.ledger_entries_v1", "lake:ledger_entries", "mongo:analytics.transactions_v1"),
+        writes=("postgres:pipeline.partition_quality",),
+    )
 
 
 def source_url(settings: Settings) -> str:
@@ -161,6 +187,23 @@ def days_of(dates: Iterable[date]) -> list[int]:
 def names_of(days: Sequence[int]) -> tuple[str, ...]:
     """Whole days since 1970 as ISO dates."""
     return tuple(str(nearest_date(day)) for day in days)
+
+
+async def _publish(context: Context, day: int) -> int:
+    """Announce the metrics of a day, some stock items at a time; how many. A repeat announces them again."""
+    now = datetime.now(UTC)
+    after, published = ("", ""), 0
+    while True:
+        async with acquired(context.pool) as connection, connection.transaction():
+            metrics = await dataset_queries.metrics_page(connection, nearest_date(day), after, EVENTS_PER_TRANSACTION)
+            if not metrics:
+                return published
+            revision = await metric_queries.next_revision(connection)
+            await outbox.enqueue(
+                connection, [metric_events.metrics_calculated(metric, revision, now) for metric in metrics]
+            )
+        after = metrics[-1]["sku"], metrics[-1]["warehouse_id"]
+        published += len(metrics)
 
 
 def kept(rows: pa.RecordBatchReader, contract: Contract) -> pa.RecordBatchReader:

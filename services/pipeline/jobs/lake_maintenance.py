@@ -3,8 +3,11 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+from libs.events.topics import TOPICS
 from services.pipeline.jobs.step import Context, StepResult
 from services.pipeline.lake_maintenance import maintain
+
+_TABLES = tuple(f"lake:{topic.name}" for topic in TOPICS)
 
 
 async def maintain_lake(context: Context) -> StepResult:
@@ -15,4 +18,4 @@ async def maintain_lake(context: Context) -> StepResult:
         await asyncio.to_thread(maintain, stop, context.settings.lake_url, datetime.now(UTC), retention)
     finally:
         stop.set()
-    return StepResult()
+    return StepResult(reads=_TABLES, writes=_TABLES)

@@ -25,6 +25,9 @@ class StepResult:
     watermark_to: int | None = None
     """The step read what transactions with watermark_from <= xid < watermark_to wrote."""
     figures: Mapping[str, JsonValue] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
+    """Datasets, for the lineage: `postgres:inventory.ledger_entries_v1`, `lake:item_days`, ..."""
+    writes: tuple[str, ...] = ()
 
 
 class Log(Protocol):

@@ -47,6 +47,8 @@ async def aggregate_transactions(context: Context) -> StepResult:
         partitions=names_of(due),
         watermark_from=extract.watermark_from,
         watermark_to=extract.watermark_to,
+        reads=("postgres:inventory.ledger_entries_v1", "postgres:inventory.products_v1", "lake:ledger_entries"),
+        writes=("lake:ledger_entries", "lake:movement_aggregate"),
     )
 
 
@@ -68,6 +70,8 @@ async def load_aggregates(context: Context) -> StepResult:
         partitions=names_of(due),
         watermark_to=watermark,
         figures={"markedStockItems": marked},
+        reads=("lake:movement_aggregate",),
+        writes=("postgres:pipeline.movement_aggregate", "postgres:pipeline.dirty_stock_item"),
     )
 
 

@@ -1,12 +1,16 @@
 """`inventory_etl` on real servers: what it replaces, when entries come late, when rows are bad."""
 
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from pydantic import TypeAdapter
 
 from libs.chassis.database import Connection, Pool
+from libs.events.analytics import AnalyticsEvent
 from services.pipeline.jobs import run_queries
 from services.pipeline.jobs.execution import Execution
 from services.pipeline.jobs.job import Interval
@@ -17,6 +21,7 @@ from tests.pipeline.batch.ledger import on
 from tests.pipeline.batch.test_runs import claim, start
 from tests.stack import Database
 
+AnalyticsEvents = TypeAdapter(list[AnalyticsEvent])
 DATASETS = ("dataset_watermark", "dataset_partition", "partition_quality", "quarantine")
 OUTPUTS = ("daily_snapshot", "daily_metric")
 
@@ -162,3 +167,43 @@ async def test_freshness_is_known_per_day(
         ("daily_metric", 1): 1,
         ("daily_metric", 2): 1,
     }
+
+
+async def test_the_latest_metrics_are_published(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), on(2, -3), on(2, 5, "RECEIPT", "B")])
+
+    await run(pool, settings, 1, 2)
+
+    events = [json.loads(row["value"]) for row in await connection.fetch("SELECT value FROM outbox ORDER BY id")]
+    assert [(event["eventType"], event["sku"], event["asOf"]) for event in events] == [
+        ("METRICS_CALCULATED", "A", "2026-01-02"),
+        ("METRICS_CALCULATED", "B", "2026-01-02"),
+    ]
+    assert events[0]["daysOfSupply"] == pytest.approx(70)
+    assert len(AnalyticsEvents.validate_json(json.dumps(events))) == 2
+
+
+async def test_every_step_tells_what_it_read_and_wrote(
+    pool: Pool, settings: Settings, database: Database, tmp_path: Path
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), on(1, 4)])
+    told_to = tmp_path / "lineage.jsonl"
+
+    await run(pool, settings.model_copy(update={"openlineage_url": str(told_to)}), 1, 1)
+
+    events = [json.loads(line) for line in told_to.read_text().splitlines()]
+    ends = {event["job"]["name"]: event for event in events if event["eventType"] != "START"}
+    assert sum(event["eventType"] == "START" for event in events) == len(ends) == 4
+    extract, check = ends["inventory_etl.extract_inventory_data"], ends["inventory_etl.data_quality_check"]
+    assert [data["name"] for data in extract["inputs"]] == ["inventory.ledger_entries_v1"]
+    assert extract["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] == 1
+    assert extract["run"]["facets"]["nominalTime"]["nominalStartTime"] == "2026-01-01T00:00:00+00:00"
+    assert (check["eventType"], "1 days failed" in check["run"]["facets"]["errorMessage"]["message"]) == ("FAIL", True)
+
+
+async def test_a_run_goes_on_when_nobody_listens_to_its_lineage(pool: Pool, settings: Settings) -> None:
+    silent = settings.model_copy(update={"openlineage_url": "http://127.0.0.1:9/api/v1/lineage"})
+
+    assert (await run(pool, silent, 1, 1))["status"] is RunStatus.SUCCEEDED
