@@ -54,6 +54,8 @@ class Holding:
     on_hand: Mapping[StockItem, int] | None = None
     external: int | None = None
     """Updates of third parties, each once per UTC date and eventId."""
+    kept_from: date | None = None
+    """Tallies of dates before it have been dropped on purpose; None where all are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def reconcile(ledger: Holding | Unreadable, stores: Mapping[str, Holding | Unrea
     if isinstance(ledger, Holding):
         for name, store in read.items():
             if store.tallies is not None and ledger.tallies is not None:
-                found.add(_different_tallies(name, ledger.tallies, store.tallies))
+                found.add(_different_tallies(name, ledger.tallies, store.tallies, store.kept_from or date.min))
             if store.on_hand is not None and ledger.on_hand is not None:
                 found.add(_different_items(name, ledger.on_hand, store.on_hand))
     external = {store.external for store in read.values() if store.external is not None}
@@ -115,8 +117,8 @@ def reconcile(ledger: Holding | Unreadable, stores: Mapping[str, Holding | Unrea
     return Reconciliation(exact, found.differences, found.total, external_exact)
 
 
-def _different_tallies(store: str, expected: Tallies, found: Tallies) -> Iterator[Difference]:
-    for day in sorted(expected.keys() | found.keys()):
+def _different_tallies(store: str, expected: Tallies, found: Tallies, kept_from: date) -> Iterator[Difference]:
+    for day in sorted(day for day in expected.keys() | found.keys() if day[1] >= kept_from):
         ours, theirs = expected.get(day), found.get(day)
         if not _agree(ours, theirs):
             yield Difference(store, day[0], day[1], None, ours, theirs)

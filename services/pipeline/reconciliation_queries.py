@@ -4,6 +4,8 @@ import asyncpg
 
 from libs.chassis.database import Connection
 from libs.events.sink import RecordId
+from services.pipeline import partition_queries
+from services.pipeline.partition_queries import Fact
 from services.pipeline.reconciliation import FINGERPRINT_MODULUS, Holding, Tallies, Tally
 
 
@@ -73,6 +75,7 @@ async def facts(connection: Connection, group: str) -> Holding:
             """,
             group,
         ),
+        kept_from=await partition_queries.kept_from(connection, Fact.DAILY),
     )
 
 
@@ -88,7 +91,8 @@ async def hourly_facts(connection: Connection) -> Holding:
     return Holding(
         tallies=Tallies(
             ((day["warehouse_id"], day["date"]), Tally(day["entries"], int(day["units"]), None)) for day in days
-        )
+        ),
+        kept_from=await partition_queries.kept_from(connection, Fact.HOURLY),
     )
 
 

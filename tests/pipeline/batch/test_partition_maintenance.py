@@ -1,0 +1,152 @@
+"""Monthly partitions of the facts: made ahead, grown out of the default partition, dropped by age; the sums stay."""
+
+import asyncio
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from libs.chassis.database import Connection, Pool
+from libs.events.inventory import InventoryUpdate
+from services.pipeline import partition_queries, reconciliation_queries, stream
+from services.pipeline.jobs import partition_maintenance
+from services.pipeline.jobs.execution import Execution
+from services.pipeline.jobs.run import RunRequest, RunStatus
+from services.pipeline.partition_queries import Fact
+from services.pipeline.settings import Settings
+from tests.factories import an_inventory_update
+from tests.pipeline.batch.test_runs import THE_DAY, claim, start
+from tests.pipeline.test_stream import apply, expected_facts, stored_facts
+
+
+@pytest.fixture
+def maintaining(settings: Settings) -> Settings:
+    """A single fact is worth a partition."""
+    return settings.model_copy(update={"fact_partition_rows": 1})
+
+
+async def maintain(pool: Pool, settings: Settings) -> None:
+    run_id = await start(pool, RunRequest("partition_maintenance", THE_DAY, "test"))
+    status = await Execution(await claim(pool, run_id), pool, settings).run()
+    assert status is RunStatus.SUCCEEDED
+
+
+async def partitions(pool: Pool, fact: Fact) -> dict[str, int]:
+    """The partitions of a fact table, and how many rows each holds."""
+    names = await pool.fetch(
+        "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = $1::text::regclass ORDER BY 1", fact
+    )
+    rows = await pool.fetch(f"SELECT tableoid::regclass::text AS name, count(*) AS rows FROM {fact} GROUP BY 1")
+    return dict.fromkeys((row["name"] for row in names), 0) | {row["name"]: row["rows"] for row in rows}
+
+
+def entries(*days: date, first_sequence: int = 1) -> list[InventoryUpdate]:
+    return [
+        an_inventory_update(sequence=sequence, timestamp=datetime(day.year, day.month, day.day, 23, 30, tzinfo=UTC))
+        for sequence, day in enumerate(days, first_sequence)
+    ]
+
+
+async def assert_facts(connection: Connection, arrived: list[InventoryUpdate]) -> None:
+    assert await stored_facts(connection, "daily_movement", "date") == expected_facts(arrived, "day")
+    assert await stored_facts(connection, "hourly_movement", "bucket_start") == expected_facts(arrived, "hour")
+
+
+async def test_the_months_to_come_have_partitions_before_they_begin(pool: Pool, maintaining: Settings) -> None:
+    await maintain(pool, maintaining)
+
+    first = datetime.now(UTC).date().replace(day=1)
+    for fact in Fact:
+        present = await partitions(pool, fact)
+        for month in await partition_queries.months_from(pool, first, partition_maintenance.MONTHS_AHEAD):  # type: ignore[arg-type]
+            assert f"{fact}_{month:%Y_%m}" in present
+
+
+async def test_no_event_fails_for_want_of_a_partition_and_months_move_out_of_the_default_one(
+    pool: Pool, connection: Connection, maintaining: Settings
+) -> None:
+    arrived = entries(date(2010, 1, 31), date(2010, 2, 1), date(2010, 2, 28), date(1999, 12, 31))
+    await apply(connection, *arrived)
+    default = (await partitions(pool, Fact.DAILY))["daily_movement_default"]
+
+    await maintain(pool, maintaining.model_copy(update={"fact_partition_rows": 2}))
+    late = entries(date(2010, 2, 1), date(2010, 3, 1), first_sequence=5)
+    await apply(connection, *late)
+
+    assert default == 4
+    for fact in Fact:
+        present = await partitions(pool, fact)
+        assert (present[f"{fact}_2010_02"], present[f"{fact}_default"]) == (2, 3)
+    await assert_facts(connection, arrived + late)
+
+
+async def test_maintenance_that_is_repeated_changes_nothing(
+    pool: Pool, connection: Connection, maintaining: Settings
+) -> None:
+    await apply(connection, *entries(date(2012, 1, 1)))
+    await maintain(pool, maintaining)
+    before = await partitions(pool, Fact.HOURLY)
+
+    await maintain(pool, maintaining)
+
+    assert await partitions(pool, Fact.HOURLY) == before
+
+
+async def test_the_stream_goes_on_while_months_move(pool: Pool, connection: Connection, maintaining: Settings) -> None:
+    days = [date(2013, 1, 1) + timedelta(days=7 * week) for week in range(52)]
+    arrived = [entry for round_ in range(4) for entry in entries(*days, first_sequence=52 * round_ + 1)]
+
+    async def write() -> None:
+        await apply(connection, *arrived, flush=4)
+
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(write())
+        while not writing.done():
+            await maintain(pool, maintaining)
+
+    await maintain(pool, maintaining)
+    assert (await partitions(pool, Fact.DAILY))["daily_movement_default"] == 0
+    await assert_facts(connection, arrived)
+
+
+async def test_months_beyond_the_retention_are_dropped_and_not_missed(
+    pool: Pool, connection: Connection, maintaining: Settings
+) -> None:
+    days = [date(2014, month, 1) for month in range(1, 9)]
+    await apply(connection, *entries(*days))
+    keeping = maintaining.model_copy(update={"hourly_facts_months": 1, "daily_facts_months": 4})
+
+    await maintain(pool, keeping)
+
+    assert await dates(pool, "daily_movement", "date") == days[3:]
+    assert await dates(pool, "hourly_movement", "(bucket_start AT TIME ZONE 'UTC')::date") == days[6:]
+    assert "hourly_movement_2014_06" not in await partitions(pool, Fact.HOURLY)
+    facts = await reconciliation_queries.facts(connection, stream.GROUP)
+    assert facts.kept_from == date(2014, 4, 1)
+
+
+async def test_late_events_of_dropped_months_are_dropped_again(
+    pool: Pool, connection: Connection, maintaining: Settings
+) -> None:
+    keeping = maintaining.model_copy(update={"fact_partition_rows": 10, "daily_facts_months": 4})
+    await apply(connection, *entries(date(2015, 1, 31), date(2015, 2, 1), date(2015, 6, 1)))
+
+    await maintain(pool, keeping)
+
+    assert await dates(pool, "daily_movement", "date") == [date(2015, 2, 1), date(2015, 6, 1)]
+
+
+async def test_the_service_may_neither_create_tables_nor_make_the_functions_touch_others(
+    connection: Connection,
+) -> None:
+    with pytest.raises(Exception, match="permission denied"):
+        await connection.execute("CREATE TABLE daily_movement_2016_01 (LIKE daily_movement)")
+    with pytest.raises(Exception, match="is no fact table"):
+        await connection.execute("SELECT create_fact_partition('outbox', '2016-01-01')")
+    with pytest.raises(Exception, match="is no fact table"):
+        await connection.execute("SELECT drop_facts_before('outbox', '2016-01-01')")
+
+
+async def dates(pool: Pool, table: str, expression: str) -> list[Any]:
+    rows = await pool.fetch(f"SELECT DISTINCT {expression} AS date FROM {table} ORDER BY 1")
+    return [row["date"] for row in rows]
