@@ -16,6 +16,7 @@ import asyncpg
 from aiokafka.errors import KafkaError
 
 from libs.events import client
+from libs.events.postgres import TRANSIENT
 from libs.events.producer import producer
 from libs.events.settings import KafkaSettings
 from libs.events.topics import ANALYTICS_EVENTS, INVENTORY_EVENTS, REORDER_EVENTS
@@ -80,7 +81,7 @@ class Injector:
             try:
                 async with asyncio.timeout(20):
                     await self._send(kind, await self._records(kind))
-            except (KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            except (KafkaError, *TRANSIENT):
                 self.interrupted += 1
             await asyncio.sleep(self.pause_seconds)
 

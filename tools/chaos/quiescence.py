@@ -5,12 +5,12 @@ import math
 import time
 from collections.abc import Callable, Mapping
 
-import asyncpg
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from pymongo.errors import PyMongoError
 
 from deploy.local.stack import Stack
+from libs.events.postgres import TRANSIENT
 from tools.chaos.stores import GROUPS, Stores
 
 POLL_SECONDS = 1.0
@@ -27,7 +27,7 @@ async def until_quiet(stack: Stack, stores: Stores, advance: Callable[[int], Non
         try:
             ends = await stores.end_offsets()
             rest = await _outstanding(stores, ends)
-        except (OSError, KafkaError, PyMongoError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (KafkaError, PyMongoError, *TRANSIENT):
             rest, ends = None, ends_before
         settled = rest == 0 and ends == ends_before and stack.is_ready
         quiet = quiet + 1 if settled else 0
