@@ -1,5 +1,7 @@
 """The `metrics` process: velocity and trend of the stock items that changed, into Postgres, Redis and events.
 
+It also keeps the history of products, categories and warehouses, by which movements are enriched.
+
 One pass takes every stock item that is marked, once. Passes begin at least `metrics_interval_seconds` apart, which
 bounds the events per stock item and per hourly bucket.
 """
@@ -17,7 +19,7 @@ from libs.chassis.problems import Problem
 from libs.events import outbox
 from libs.events.failpoints import failpoint
 from libs.events.postgres import TRANSIENT
-from services.pipeline import cache, metric_events, metric_queries
+from services.pipeline import cache, dimension_queries, metric_events, metric_queries
 from services.pipeline.cache import Cache
 from services.pipeline.loads import StockItem
 from services.pipeline.settings import Settings
@@ -45,6 +47,7 @@ class Metrics:
         self._day: date | None = None
         self._day_since = 0.0
         self._caught_up_at = 0.0
+        self._refresh_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Calculate what is marked until asked to stop; when Postgres or Redis is away, try again."""
@@ -53,6 +56,7 @@ class Metrics:
         while not stop.is_set():
             pause = POLL_SECONDS
             try:
+                await self._refresh_dimensions(loop.time())
                 if loop.time() >= next_pass_at and await self._has_work(loop.time()):
                     next_pass_at = loop.time() + self._settings.metrics_interval_seconds
                     await self.calculate_marked(stop)
@@ -82,6 +86,14 @@ class Metrics:
             done = await self._cache.end_build()
         REBUILDS.inc()
         log.info("metrics.cache_rebuilt")
+
+    async def _refresh_dimensions(self, now: float) -> None:
+        if now >= self._refresh_at:
+            async with acquired(self._pool) as connection, connection.transaction():
+                begun = await dimension_queries.refresh(connection)
+            self._refresh_at = now + self._settings.dimensions_interval_seconds
+            if begun:
+                log.info("metrics.dimensions_refreshed", versions=begun)
 
     async def _has_work(self, now: float) -> bool:
         if not await self._cache.is_built():

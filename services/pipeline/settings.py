@@ -29,6 +29,9 @@ class Settings(ServiceSettings):
         60.0, ge=0, description="Longest time between two recalculations of all items while the day keeps advancing."
     )
     metrics_batch_items: int = Field(2_000, ge=1, description="Most stock items in one transaction of the metrics.")
+    dimensions_interval_seconds: float = Field(
+        60.0, gt=0, description="Time between two looks at products, categories and warehouses, in seconds."
+    )
     hourly_facts_months: int | None = Field(
         None, ge=1, description="Whole months that hourly facts are kept beside the present one; for ever by default."
     )
