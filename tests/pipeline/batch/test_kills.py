@@ -39,7 +39,7 @@ PLACES = {
     "movement_aggregate.copied": "transaction_aggregation",
     "movement_aggregate.inserted": "transaction_aggregation",
 }
-QUICK = ("ledger_entries.committed", "daily_snapshot.inserted")
+QUICK = ("daily_snapshot.inserted",)
 
 Partitions = dict[tuple[str, Any], list[Any]]
 

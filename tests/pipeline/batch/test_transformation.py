@@ -64,7 +64,7 @@ def days_of(engine: Engine, *days: int) -> Any:
     return engine.table(pa.table({"day": pa.array(days, pa.int32())}))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=8)
 @given(entries)
 def test_metrics_are_those_of_the_definitions_to_the_last_bit(engine: Engine, moves: Entries) -> None:
     days = transformation.item_days(engine.table(ledger(moves)))
@@ -93,7 +93,7 @@ def test_metrics_are_those_of_the_definitions_to_the_last_bit(engine: Engine, mo
         ) == trend.trend(velocity.daily_series(series, as_of, 60))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=8)
 @given(entries)
 def test_turnover_is_that_of_the_daily_stock(engine: Engine, moves: Entries) -> None:
     days = transformation.item_days(engine.table(ledger(moves)))
