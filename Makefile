@@ -8,6 +8,7 @@ RUN := .venv/bin/python
 SETUP := .venv/stamp
 PORTS ?= default
 SERVICES := inventory reorder pipeline analytics migrations
+BENCHES := aiokafka faststream quix bytewax faust profiler
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +39,13 @@ test: setup  ## Run the tests, on real servers, without the slow ones
 test-slow: setup  ## Run the slow tests: chaos, Apache Kafka, a lost broker, long files, the local stack's crashes
 	$(RUN) -m pytest -m slow $(TESTS)
 
-bench: setup  ## Measure the ledger's writes beside pgbench on the same server
-	$(RUN) -m benchmarks.inventory_writes
+bench: setup $(BENCHES:%=.local/bench/%/stamp)  ## Measure every promise of docs/performance.md beside its peers; SHORT=1
+	$(RUN) -m benchmarks $(if $(SHORT),--short)
+
+.local/bench/%/stamp: benchmarks/peers/%.txt | $(SETUP)
+	test -x .local/bench/$*/bin/python || $(RUN) -m venv --without-pip .local/bench/$*
+	.venv/bin/uv pip sync --quiet --compile-bytecode --python .local/bench/$*/bin/python --require-hashes $<
+	touch $@
 
 chaos: setup  ## Prove exactness under kills, zombies and restarts; SHORT=1, KAFKA=apache
 	$(RUN) -m tools.chaos $(if $(SHORT),--short) $(if $(KAFKA),--broker $(KAFKA))
@@ -62,6 +68,7 @@ lock: setup  ## Renew requirements/*.txt from pyproject.toml (UPGRADE=1: to the 
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group deploy-checks -o requirements/deploy-checks.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group dev pyproject.toml -o requirements/dev.txt
 	for name in $(SERVICES); do $(LOCK) -c requirements/dev.txt --no-annotate --group $$name pyproject.toml -o requirements/$$name.txt || exit; done
+	for name in $(BENCHES); do $(LOCK) $(if $(UPGRADE),--upgrade) --no-annotate --group bench-$$name -o benchmarks/peers/$$name.txt || exit; done
 
 migrate: setup  ## Bring the database of MIGRATIONS_DATABASE_URL to the present version
 	$(RUN) -m migrations

@@ -10,7 +10,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -21,9 +21,10 @@ import asyncpg
 import psutil
 from aiokafka.partitioner import DefaultPartitioner
 
+from benchmarks.machine import cpu_seconds, peak_memory_bytes
 from deploy.local.servers import Servers
 from libs.events import outbox
-from libs.events.envelope import stock_item_event_id
+from libs.events.envelope import stock_item_event_id, stock_item_key
 from libs.events.inventory import InventoryUpdate, TransactionType
 from libs.events.outbox import Message
 from libs.events.producer import producer
@@ -41,36 +42,60 @@ def sales(events: int, items: int, seed: int = 1) -> Iterator[Message]:
     """Priced sales of these stock items over three days, with sequences without gaps."""
     choice = random.Random(seed)
     sequences = [0] * items
+    form = _message_of_a_sale()
+    fields = json.loads(form.value)
     for number in range(events):
         item = choice.randrange(items)
         sequences[item] += 1
         sku, warehouse_id = f"SKU-{item // 5:06}", f"WAREHOUSE-{item % 5}"
-        at = BEGINNING + timedelta(seconds=number * 3 * 86_400 / events)
-        yield outbox.message(
-            InventoryUpdate(
-                event_id=stock_item_event_id("INVENTORY_UPDATE", warehouse_id, sku, sequences[item]),
-                sku=sku,
-                warehouse_id=warehouse_id,
-                quantity_change=-choice.randint(1, 9),
-                timestamp=at,
-                recorded_at=at,
-                source="api",
-                reference_id=f"ORDER-{number}",
-                sequence=sequences[item],
-                revision=sequences[item],
-                transaction_id=uuid4(),
-                transaction_type=TransactionType.SALE,
-                line_no=1,
-                quantity_on_hand=1_000_000,
-                quantity_reserved=0,
-                unit_price=Decimal("12.50"),
-                unit_cost=Decimal("7.25"),
-            )
+        event_id = stock_item_event_id("INVENTORY_UPDATE", warehouse_id, sku, sequences[item])
+        at = (BEGINNING + timedelta(seconds=number * 3 * 86_400 / events)).isoformat().replace("+00:00", "Z")
+        changed = {
+            "eventId": str(event_id),
+            "sku": sku,
+            "warehouseId": warehouse_id,
+            "quantityChange": -choice.randint(1, 9),
+            "timestamp": at,
+            "recordedAt": at,
+            "referenceId": f"ORDER-{number}",
+            "sequence": sequences[item],
+            "revision": sequences[item],
+            "transactionId": str(uuid4()),
+        }
+        yield Message(
+            event_id=event_id,
+            topic=form.topic,
+            key=stock_item_key(warehouse_id, sku),
+            value=json.dumps(fields | changed, separators=(",", ":")).encode(),
+            headers=form.headers | {"ce_id": str(event_id), "ce_time": at},
         )
 
 
-async def fill(kafka: KafkaSettings, events: int, items: int) -> None:
-    """Put the events on the topic as the relay would: whole batches, in order per key."""
+def _message_of_a_sale() -> Message:
+    return outbox.message(
+        InventoryUpdate(
+            event_id=uuid4(),
+            sku="SKU",
+            warehouse_id="WAREHOUSE",
+            quantity_change=-1,
+            timestamp=BEGINNING,
+            recorded_at=BEGINNING,
+            source="api",
+            sequence=1,
+            revision=1,
+            transaction_id=uuid4(),
+            transaction_type=TransactionType.SALE,
+            line_no=1,
+            quantity_on_hand=1_000_000,
+            quantity_reserved=0,
+            unit_price=Decimal("12.50"),
+            unit_cost=Decimal("7.25"),
+        )
+    )
+
+
+async def fill(kafka: KafkaSettings, messages: Iterable[Message]) -> None:
+    """Put messages on the topic of inventory events as the relay would: whole batches, in order per key."""
     await ensure_topics(kafka)
     partitioner, partitions = DefaultPartitioner(), list(range(PARTITIONS))
     topic = kafka.topic(INVENTORY_EVENTS.name)
@@ -78,7 +103,7 @@ async def fill(kafka: KafkaSettings, events: int, items: int) -> None:
     await sender.start()
     try:
         batches = {partition: sender.create_batch() for partition in partitions}
-        for message in sales(events, items):
+        for message in messages:
             key = message.key.encode()
             partition = partitioner(key, partitions, partitions)
             headers = [(name, value.encode()) for name, value in message.headers.items()]
@@ -100,7 +125,7 @@ async def measure(process: str, events: int, items: int) -> dict[str, object]:
             await servers.create_database(database.name)
             await migrate(database.superuser_url)
             kafka = KafkaSettings(bootstrap_servers=servers.kafka_bootstrap_servers, partitions=PARTITIONS)
-            await fill(kafka, events, items)
+            await fill(kafka, sales(events, items))
             environment = {
                 **os.environ,
                 "DATABASE_URL": database.url("pipeline"),
@@ -125,11 +150,11 @@ async def _watch(worker: psutil.Process, database: Database, process: str, event
     connection = await asyncpg.connect(database.url("pipeline"))
     warm: tuple[int, float] | None = None
     try:
-        while (applied := await _applied(connection, process)) < events:
+        while (applied := await applied_by(connection, process)) < events:
             if warm is None and applied >= events * WARM_UP_SHARE:
-                warm = applied, _cpu_seconds(worker)
+                warm = applied, cpu_seconds(worker)
             await asyncio.sleep(0.1)
-        cpu = _cpu_seconds(worker)
+        cpu = cpu_seconds(worker)
     finally:
         await connection.close()
     if warm is None:
@@ -138,26 +163,16 @@ async def _watch(worker: psutil.Process, database: Database, process: str, event
         "process": process,
         "events": events,
         "cpu_us_per_event": round((cpu - warm[1]) / (applied - warm[0]) * 1e6, 1),
-        "peak_memory_mb": round(_peak_memory_bytes(worker) / 2**20),
+        "peak_memory_mb": round(peak_memory_bytes(worker) / 2**20),
     }
 
 
-async def _applied(connection: asyncpg.Connection, process: str) -> int:
+async def applied_by(connection: asyncpg.Connection, process: str) -> int:
+    """Records that a process of the pipeline has applied."""
     applied: int = await connection.fetchval(
         "SELECT coalesce(sum(next_offset), 0)::bigint FROM consumer_offset WHERE group_name = $1", f"pipeline-{process}"
     )
     return applied
-
-
-def _cpu_seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
-
-
-def _peak_memory_bytes(process: psutil.Process) -> int:
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    [peak] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-    return int(peak.split()[1]) * 1024
 
 
 def main() -> None:

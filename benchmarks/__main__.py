@@ -1,0 +1,44 @@
+"""`python -m benchmarks`: every measurement of docs/performance.md, one after another; Ctrl-C ends it between two.
+
+Each is a program of its own (`python -m benchmarks.NAME --help`) that writes its results when it is done, so what was
+measured before a stop is kept.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from benchmarks import summary
+
+MEASUREMENTS: Sequence[tuple[str, Sequence[str], Sequence[str]]] = [
+    ("streaming_peers", ["--rounds", "3"], ["--events", "60000", "--rounds", "1", "--seconds", "6"]),
+    ("sinks", [], ["--events", "60000"]),
+    ("inventory_writes", ["--rounds", "3"], ["--rounds", "1", "--seconds", "2"]),
+    ("relay", [], ["--rows", "20000", "--rounds", "1"]),
+    ("batch_transformation", [], ["--entries", "500000", "--rounds", "1"]),
+    ("long_run", [], ["--events", "200000", "--step", "50000"]),
+    (
+        "long_run",
+        ["--items", "200000", "--events", "2000000"],
+        ["--items", "20000", "--events", "100000", "--step", "50000"],
+    ),
+    ("stock_reads", [], ["--seconds", "2", "--rounds", "1"]),
+]
+"""Module, arguments, and arguments of the short form, which shows that everything runs; its figures mean little."""
+
+
+def main() -> None:
+    """Measure everything, then print and plot what holds."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="a few minutes instead of an hour")
+    short = parser.parse_args().short
+    for module, arguments, short_arguments in MEASUREMENTS:
+        chosen = short_arguments if short else arguments
+        print("measuring", module, *chosen, flush=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *chosen], check=True)
+    summary.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The relay beside the plain form of one, `send` and gather, over the same rows of the same outbox (P6).
+
+`python -m benchmarks.relay` prints one JSON object and writes it to `benchmarks/results/relay.json`.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+import asyncpg
+
+from benchmarks.machine import cpu_seconds, machine
+from benchmarks.streaming_cpu import sales
+from benchmarks.streaming_peers import Stand, pipeline_environment, running, stand
+from libs.events.outbox import enqueue_messages
+from tests.stack import ROOT, Database
+
+RESULTS = Path(__file__).parent / "results/relay.json"
+PROMISED = 2.0
+PROGRAMS: Mapping[str, Sequence[str]] = {
+    "Stockflow": ["-m", "services.pipeline", "relay"],
+    "send and gather": ["-m", "benchmarks.peers.send_gather_relay"],
+}
+
+
+async def measure(rows: int, rounds: int) -> dict[str, object]:
+    """Medians of interleaved rounds."""
+    speeds: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    costs: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    async with stand([], 0, 0) as ready:
+        for _ in range(rounds):
+            for name, argv in PROGRAMS.items():
+                speed, cost = await _drain(ready, argv, rows)
+                speeds[name].append(speed)
+                costs[name].append(cost)
+        where = f"{machine()}, {ready.broker}, {rows:,} rows, {rounds} rounds"
+    ours, peer = (median(speeds[name]) for name in PROGRAMS)
+    return {
+        "id": "P6",
+        "what": "relay, outbox to Kafka",
+        "eventsPerSecond": {name: round(median(found)) for name, found in speeds.items()},
+        "cpuMicrosecondsPerEvent": {name: round(median(found), 1) for name, found in costs.items()},
+        "ratio": round(ours / peer, 2),
+        "promised": PROMISED,
+        "holds": ours >= PROMISED * peer,
+        "machine": where,
+    }
+
+
+async def _drain(ready: Stand, argv: Sequence[str], rows: int) -> tuple[float, float]:
+    """Events per second and CPU microseconds per event, from the first deletion to an empty outbox."""
+    database = Database(ready.servers, ready.template)
+    connection = await asyncpg.connect(database.superuser_url, server_settings={"search_path": "pipeline"})
+    try:
+        messages = list(sales(rows, 1_000))
+        for first in range(0, rows, 10_000):
+            await enqueue_messages(connection, messages[first : first + 10_000])
+        await connection.execute("VACUUM ANALYZE outbox")
+        environment = pipeline_environment(database, ready.kafka, ready.folder) | {
+            "BENCH_KAFKA": ready.kafka.bootstrap_servers,
+            "BENCH_DATABASE_URL": f"{database.superuser_url}?options=-csearch_path%3Dpipeline",
+        }
+        async with running([sys.executable, *argv], environment, folder=ROOT) as worker:
+            while (waiting := await connection.fetchval("SELECT count(*) FROM outbox")) == rows:
+                await asyncio.sleep(0.02)
+            began, cpu, first_seen = time.perf_counter(), cpu_seconds(worker), waiting
+            while await connection.fetchval("SELECT count(*) FROM outbox"):
+                await asyncio.sleep(0.02)
+            seconds, used = time.perf_counter() - began, cpu_seconds(worker) - cpu
+        return first_seen / seconds, used / first_seen * 1e6
+    finally:
+        await connection.close()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.relay", description=__doc__)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    result = asyncio.run(measure(arguments.rows, arguments.rounds))
+    print(json.dumps(result))
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

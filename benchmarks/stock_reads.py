@@ -1,0 +1,96 @@
+"""Reads of stock levels over REST, beside FastAPI with a response model and asyncpg on the same tables (P9).
+
+`python -m benchmarks.stock_reads` prints one JSON object per read and writes them to
+`benchmarks/results/stock_reads.json`.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from statistics import median
+
+from benchmarks.http_load import get_repeatedly
+from benchmarks.inventory_writes import ITEMS, Stand, stand
+from benchmarks.machine import machine
+from benchmarks.streaming_peers import running
+from deploy.local.ports import free_ports
+from libs.chassis.paging import MAX_LIMIT
+
+RESULTS = Path(__file__).parent / "results/stock_reads.json"
+PROMISED = 3.0
+CONNECTIONS = 64
+READS: dict[str, Callable[[], str]] = {
+    "one stock level": lambda: f"/stock-levels/W/SKU-{random.randint(1, ITEMS)}",
+    f"page of {MAX_LIMIT}": lambda: f"/stock-levels?limit={MAX_LIMIT}",
+}
+
+
+async def measure(rounds: int, seconds: float) -> list[dict[str, object]]:
+    """Medians of interleaved rounds, each program alone."""
+    figures: dict[str, tuple[list[float], list[float]]] = {read: ([], []) for read in READS}
+    async with stand() as ours:
+        for _ in range(rounds):
+            for read, (of_ours, _) in figures.items():
+                of_ours.append(await _reads_per_second(ours.api_url, ours.token, READS[read], seconds))
+            async with _peer(ours) as url:
+                for read, (_, of_peer) in figures.items():
+                    of_peer.append(await _reads_per_second(url, "", READS[read], seconds))
+    return [
+        {
+            "id": "P9",
+            "what": read,
+            "readsPerSecond": round(median(of_ours)),
+            "peer": "FastAPI with a response model and asyncpg",
+            "peerReadsPerSecond": round(median(of_peer)),
+            "ratio": round(median(of_ours) / median(of_peer), 2),
+            "promised": PROMISED,
+            "holds": median(of_ours) >= PROMISED * median(of_peer),
+            "machine": f"{machine()}, {CONNECTIONS} connections, {rounds} rounds",
+        }
+        for read, (of_ours, of_peer) in figures.items()
+    ]
+
+
+async def _reads_per_second(url: str, token: str, path: Callable[[], str], seconds: float) -> float:
+    load = await get_repeatedly(url, path, token=token, connections=CONNECTIONS, seconds=seconds)
+    assert set(load.statuses) == {200}, f"unexpected answers: {load.statuses}"
+    return load.per_second(200)
+
+
+@asynccontextmanager
+async def _peer(ours: Stand) -> AsyncIterator[str]:
+    """The other program on the same tables: its address."""
+    [port] = free_ports(1)
+    environment = os.environ | {"BENCH_DATABASE_URL": ours.database.owner_url}
+    async with running([sys.executable, "-m", "benchmarks.peers.response_model_api", str(port)], environment):
+        url = f"http://127.0.0.1:{port}"
+        while True:
+            try:
+                await get_repeatedly(url, READS["one stock level"], token="", connections=1, seconds=0.1)
+            except OSError:
+                await asyncio.sleep(0.1)
+            else:
+                yield url
+                return
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stock_reads", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5, help="of each measurement in a round")
+    arguments = parser.parse_args()
+    results = asyncio.run(measure(arguments.rounds, arguments.seconds))
+    for result in results:
+        print(json.dumps(result))
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""The stream beside other programs that do the same job: events from Kafka to positions and sums in Postgres.
+
+`python -m benchmarks.streaming_peers` fills one topic of 12 partitions and lets each program read it from its
+beginning, one after another, round by round, into a database of its own with durable commits. A program is stopped
+when it is done or its time is up. What counts is from its first write on. Stockflow's stream does more than the peers:
+hourly sums beside the daily ones, repeats, gaps, dead letters, offsets in the same transaction. Prints one JSON object
+per program and writes them to `benchmarks/results/streaming_peers.json`.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import asyncpg
+import psutil
+
+from benchmarks.machine import cpu_seconds, machine, peak_memory_bytes
+from benchmarks.peers.sums import TABLES
+from benchmarks.streaming_cpu import PARTITIONS, applied_by, fill, sales
+from deploy.local.apache_kafka import VERSION, Unavailable, fetch
+from deploy.local.servers import Servers
+from libs.events.outbox import Message
+from libs.events.settings import KafkaSettings
+from libs.events.topics import INVENTORY_EVENTS
+from tests.stack import ROOT, Database, migrate
+
+OURS = "Stockflow"
+LOOP = "aiokafka alone"
+ENVIRONMENTS = ROOT / ".local/bench"
+RESULTS = Path(__file__).parent / "results/streaming_peers.json"
+START_SECONDS = 60.0
+LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A program, the environment it runs in, and how many times its speed Stockflow promises."""
+
+    environment: str
+    argv: Sequence[str]
+    promised: float | None = None
+
+
+PEERS: Mapping[str, Peer] = {
+    "FastStream, batches": Peer("faststream", ["-m", "benchmarks.peers.faststream_app", "batch"], 2.5),
+    "Quix Streams, batching sink": Peer("quix", ["-m", "benchmarks.peers.quix_sink"], 3.5),
+    "Bytewax, batches": Peer("bytewax", ["-m", "bytewax.run", "benchmarks.peers.bytewax_flow:flow"]),
+    "Faust, batches": Peer("faust", ["-m", "benchmarks.peers.faust_agent"]),
+    "FastStream, one by one": Peer("faststream", ["-m", "benchmarks.peers.faststream_app", "single"]),
+    "aiokafka and asyncpg, one by one": Peer("aiokafka", ["-m", "benchmarks.peers.tutorial"], 150),
+}
+BARE_LOOP = Peer("aiokafka", ["-m", "benchmarks.peers.bare_loop"], 0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a program did from its first write on."""
+
+    events_per_second: float
+    cpu_microseconds_per_event: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """The servers, the full topic, and how long a program may take."""
+
+    servers: Servers
+    broker: str
+    kafka: KafkaSettings
+    folder: Path
+    template: str
+    events: int
+    seconds: float
+    numbers: "count[int]"
+
+    async def ours(self) -> Run:
+        """The process of the pipeline, as deployed."""
+        database = Database(self.servers, f"ours_{next(self.numbers)}")
+        await self.servers.create_database(database.name, template=self.template)
+        environment = pipeline_environment(database, self.kafka, self.folder)
+        connection = await asyncpg.connect(database.superuser_url, server_settings={"search_path": "pipeline"})
+        try:
+            async with running([sys.executable, "-m", "services.pipeline", "stream"], environment) as worker:
+                run = await self._watch(worker, lambda: applied_by(connection, "stream"))
+            await self._check(connection, "SELECT sum(next_offset) FROM consumer_offset")
+        finally:
+            await connection.close()
+        await self.servers.drop_database(database.name)
+        return run
+
+    async def peer(self, peer: Peer) -> Run:
+        """A program of somebody else."""
+        name = f"peer_{next(self.numbers)}"
+        await self.servers.create_database(name)
+        url = self.servers.postgres_url(name)
+        connection = await asyncpg.connect(url)
+        try:
+            await connection.execute(TABLES)
+            environment = os.environ | {
+                "BENCH_KAFKA": self.kafka.bootstrap_servers,
+                "BENCH_TOPIC": self.kafka.topic(INVENTORY_EVENTS.name),
+                "BENCH_GROUP": name,
+                "BENCH_DATABASE_URL": url,
+                "PYTHONPATH": str(ROOT),
+            }
+            async with running([str(python(peer)), *peer.argv], environment, folder=self.folder) as worker:
+                return await self._watch(
+                    worker, lambda: connection.fetchval("SELECT coalesce(sum(entries), 0)::bigint FROM daily_movement")
+                )
+        finally:
+            await connection.close()
+            await self.servers.drop_database(name)
+
+    async def bare_loop(self) -> Run:
+        """Reading alone."""
+        environment = os.environ | {
+            "BENCH_KAFKA": self.kafka.bootstrap_servers,
+            "BENCH_TOPIC": self.kafka.topic(INVENTORY_EVENTS.name),
+        }
+        process = await asyncio.create_subprocess_exec(
+            str(python(BARE_LOOP)),
+            *BARE_LOOP.argv,
+            str(self.events),
+            str(PARTITIONS),
+            env=environment,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+        )
+        output, _ = await process.communicate()
+        assert process.returncode == 0, "the bare loop failed; its output is above"
+        figures = json.loads(output)
+        return Run(figures["eventsPerSecond"], figures["cpuMicrosecondsPerEvent"], 0)
+
+    async def _check(self, connection: asyncpg.Connection, applied: str) -> None:
+        """Refuse figures of sums that are not exact: each applied event is an entry of the facts, once."""
+        exact = await connection.fetchval(f"SELECT (SELECT sum(entries) FROM daily_movement) = ({applied})")
+        assert exact, "the daily facts do not agree with the offsets"
+
+    async def _watch(self, worker: psutil.Process, applied: Any) -> Run:
+        """Wait for the first write, then until all is written or the time is up."""
+        deadline = time.perf_counter() + START_SECONDS
+        first = 0
+        while not (first := await applied()):
+            assert worker.is_running(), "the program ended; its output is above"
+            assert time.perf_counter() < deadline, "nothing was written"
+            await asyncio.sleep(LOOK_SECONDS)
+        began, cpu = time.perf_counter(), cpu_seconds(worker)
+        done, now = first, began
+        while done < self.events and now < began + self.seconds:
+            await asyncio.sleep(LOOK_SECONDS)
+            done, now = await applied(), time.perf_counter()
+        assert done > first, f"{done} events were written at once: too few to measure"
+        counted = done - first
+        used = cpu_seconds(worker) - cpu
+        return Run(counted / (now - began), used / counted * 1e6, peak_memory_bytes(worker))
+
+
+def python(peer: Peer) -> Path:
+    """The interpreter of its environment."""
+    return ENVIRONMENTS / peer.environment / "bin/python"
+
+
+def pipeline_environment(database: Database, kafka: KafkaSettings, folder: Path) -> dict[str, str]:
+    """Settings of a process of the pipeline."""
+    servers = database.servers
+    return os.environ | {
+        "DATABASE_URL": database.url("pipeline"),
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "REDIS_URL": servers.redis_url(),
+        "MONGO_URL": servers.mongo_url(),
+        "LAKE_URL": str(folder / "lake"),
+        "AUTH_MODE": "off",
+        "LOG_LEVEL": "warning",
+        "PORT": "0",
+    }
+
+
+@asynccontextmanager
+async def running(
+    argv: Sequence[str], environment: Mapping[str, str], folder: Path = ROOT
+) -> AsyncIterator[psutil.Process]:
+    """A process, until the block ends; killed where it does not stop by itself."""
+    process = await asyncio.create_subprocess_exec(*argv, env=dict(environment), cwd=folder)
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), 10)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+@asynccontextmanager
+async def stand(messages: Iterable[Message], events: int, seconds: float) -> AsyncIterator[Stand]:
+    """Servers with a full topic; Apache Kafka where it can be had, otherwise the embedded broker."""
+    try:
+        await fetch()
+        broker = f"Apache Kafka {VERSION}"
+    except Unavailable:
+        broker = "embedded broker"
+    with TemporaryDirectory(prefix="stockflow-bench-") as name:
+        folder = Path(name)
+        async with Servers(folder, broker="embedded" if broker == "embedded broker" else "apache") as servers:
+            template = Database(servers, "template_ours")
+            await servers.create_database(template.name)
+            await migrate(template.superuser_url)
+            kafka = KafkaSettings(bootstrap_servers=servers.kafka_bootstrap_servers, partitions=PARTITIONS)
+            await fill(kafka, messages)
+            yield Stand(servers, broker, kafka, folder, template.name, events, seconds, count())
+
+
+async def measure(events: int, items: int, rounds: int, seconds: float) -> list[dict[str, object]]:
+    """Interleaved rounds of all programs; medians, and Stockflow's speed as a multiple of each."""
+    runs: dict[str, list[Run]] = {name: [] for name in (OURS, LOOP, *PEERS)}
+    async with stand(sales(events, items), events, seconds) as ready:
+        for _ in range(rounds):
+            runs[OURS].append(await ready.ours())
+            runs[LOOP].append(await ready.bare_loop())
+            for name, peer in PEERS.items():
+                runs[name].append(await ready.peer(peer))
+        where = f"{machine()}, {ready.broker}, {events:,} events, {items:,} stock items, {rounds} rounds"
+    return [_result(name, found, runs[OURS], where) for name, found in runs.items()]
+
+
+def _result(name: str, runs: Sequence[Run], ours: Sequence[Run], where: str) -> dict[str, object]:
+    speed = median(run.events_per_second for run in runs)
+    ratio = median(run.events_per_second for run in ours) / speed
+    promised = None if name == OURS else (BARE_LOOP if name == LOOP else PEERS[name]).promised
+    return {
+        "program": name,
+        "eventsPerSecond": round(speed),
+        "cpuMicrosecondsPerEvent": round(median(run.cpu_microseconds_per_event for run in runs), 1),
+        "peakMemoryMiB": round(max(run.peak_memory_bytes for run in runs) / 2**20) or None,
+        "ratio": round(ratio, 2),
+        "promised": promised,
+        "holds": None if promised is None else ratio >= promised,
+        "machine": where,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming_peers", description=__doc__)
+    parser.add_argument("--events", type=int, default=300_000)
+    parser.add_argument("--items", type=int, default=1_000, help="stock items")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=15, help="most time of a program in a round")
+    arguments = parser.parse_args()
+    results = asyncio.run(measure(arguments.events, arguments.items, arguments.rounds, arguments.seconds))
+    for result in results:
+        print(json.dumps(result))
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
