@@ -149,6 +149,7 @@ class Archive:
                 topics=TOPICS,
                 kafka=settings.kafka,
                 flush_max_records=settings.archive_flush_records,
+                flush_max_bytes=settings.archive_flush_bytes,
                 flush_max_age_seconds=settings.archive_flush_seconds,
             )
             await self._runner.run(stop)

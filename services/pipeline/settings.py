@@ -44,6 +44,12 @@ class Settings(ServiceSettings):
         10_000, ge=1, description="A past month with so many facts of a kind gets a partition of its own."
     )
     archive_flush_records: int = Field(50_000, ge=1, description="Most records in one commit of the lake.")
+    archive_flush_bytes: int = Field(
+        16 * 2**20,
+        ge=1,
+        description="Most bytes of values in one commit of the lake. Bounds the memory: as much is read ahead, and "
+        "decoded records take several times their bytes.",
+    )
     lake_retention_days: int = Field(7, ge=1, description="How long old versions of the lake can be read, in days.")
     archive_flush_seconds: float = Field(60.0, gt=0, description="Longest time that the archive collects, in seconds.")
     batch_database_url: SecretStr | None = Field(
