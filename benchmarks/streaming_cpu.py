@@ -10,7 +10,8 @@ import json
 import os
 import random
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -117,8 +118,13 @@ async def fill(kafka: KafkaSettings, messages: Iterable[Message]) -> None:
         await sender.stop()
 
 
-async def measure(process: str, events: int, items: int) -> dict[str, object]:
-    """CPU microseconds per event and peak memory of one process on a full topic."""
+async def measure(
+    process: str,
+    events: int,
+    items: int,
+    watched: Callable[[int], AbstractAsyncContextManager[object]] = nullcontext,
+) -> dict[str, object]:
+    """CPU microseconds per event and peak memory of one process on a full topic; `watched` is given its pid."""
     with TemporaryDirectory(prefix="stockflow-bench-") as name:
         async with Servers(Path(name), durable=False) as servers:
             database = Database(servers, "bench")
@@ -140,7 +146,8 @@ async def measure(process: str, events: int, items: int) -> dict[str, object]:
                 sys.executable, "-m", "services.pipeline", process, env=environment
             )
             try:
-                return await _watch(psutil.Process(worker.pid), database, process, events)
+                async with watched(worker.pid):
+                    return await _watch(psutil.Process(worker.pid), database, process, events)
             finally:
                 worker.terminate()
                 await worker.wait()

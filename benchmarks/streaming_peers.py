@@ -159,10 +159,11 @@ class Stand:
             await asyncio.sleep(LOOK_SECONDS)
         began, cpu = time.perf_counter(), cpu_seconds(worker)
         done, now = first, began
-        while done < self.events and now < began + self.seconds:
+        while done < self.events and (now < began + self.seconds or done == first):
+            assert now < began + START_SECONDS, "nothing was written after the first time"
             await asyncio.sleep(LOOK_SECONDS)
             done, now = await applied(), time.perf_counter()
-        assert done > first, f"{done} events were written at once: too few to measure"
+        assert done > first, f"all {done} events were written at once: too few to measure"
         counted = done - first
         used = cpu_seconds(worker) - cpu
         return Run(counted / (now - began), used / counted * 1e6, peak_memory_bytes(worker))

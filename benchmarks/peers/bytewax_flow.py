@@ -1,6 +1,7 @@
 """Bytewax with batches from its Kafka source to a sink of its own; it has no consumer group.
 
-By its documentation, "Kafka operators" (`batch_size`), "flat_map_batch" and "Custom connectors" (`DynamicSink`).
+By its documentation, "Kafka operators" (1,000 records of each partition at a time, the default), "flat_map_batch" and
+"Custom connectors" (`DynamicSink`).
 """
 
 import json
@@ -12,7 +13,7 @@ from bytewax.connectors.kafka import operators as kafka
 from bytewax.dataflow import Dataflow
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
-from benchmarks.peers.sums import ADD_DAILY, BATCH, DATABASE_URL, KAFKA, TOPIC, WRITE_POSITIONS, Sums
+from benchmarks.peers.sums import ADD_DAILY, DATABASE_URL, KAFKA, TOPIC, WRITE_POSITIONS, Sums
 
 
 class PostgresPartition(StatelessSinkPartition[Any]):
@@ -41,6 +42,6 @@ class PostgresSink(DynamicSink[Any]):
 
 
 flow = Dataflow("bench")
-received = kafka.input("received", flow, brokers=[KAFKA], topics=[TOPIC], batch_size=BATCH)
+received = kafka.input("received", flow, brokers=[KAFKA], topics=[TOPIC])
 events = operators.flat_map_batch("parsed", received.oks, lambda batch: [json.loads(item.value) for item in batch])
 operators.output("written", events, PostgresSink())
