@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
@@ -106,9 +106,8 @@ def _transactions(numbered: Iterable[tuple[int, Row]], actor: str) -> Iterator[D
     """Pieces of whole documents: rows of one transactionId that stand together."""
     count, errors, documents = 0, list[RowError](), list[ImportedDocument]()
     for _, group in groupby(numbered, key=lambda row: str(row[1].get("transactionId")).lower()):
-        lines = list(group)
-        document, faults = _transaction(lines, actor)
-        count += len(lines)
+        length, document, faults = _transaction(group, actor)
+        count += length
         errors += faults
         if document is not None:
             documents.append(document)
@@ -118,21 +117,28 @@ def _transactions(numbered: Iterable[tuple[int, Row]], actor: str) -> Iterator[D
     yield Documents(count, errors, documents)
 
 
-def _transaction(lines: list[tuple[int, Row]], actor: str) -> tuple[ImportedDocument | None, list[RowError]]:
-    valid, errors = _validated(lines, TransactionRow)
+def _transaction(lines: Iterator[tuple[int, Row]], actor: str) -> tuple[int, ImportedDocument | None, list[RowError]]:
+    """How many rows there are, the document they make, and what is wrong with them; only the first rows are kept."""
+    first_rows = list(islice(lines, MOST_LINES))
+    length, (valid, errors) = len(first_rows), _validated(first_rows, TransactionRow)
+    for piece in in_pieces(lines, MOST_LINES):
+        length += len(piece)
+        errors += _validated(piece, TransactionRow)[1]
+    if length > MOST_LINES:
+        errors.append(_error(first_rows[0][0], "transactionId", f"{length} lines, at most {MOST_LINES} are taken"))
     if errors:
-        return None, errors
+        return length, None, errors
     first = valid[0][1]
     head = {name: getattr(first, name) for name in _HEAD}
     for number, row in valid:
         if {name: getattr(row, name) for name in _HEAD} != head:
             errors.append(_error(number, None, "differs from the first row of its transaction"))
-    if len(valid) > MOST_LINES:
-        errors.append(_error(valid[0][0], "transactionId", f"{len(valid)} lines, at most {MOST_LINES} are taken"))
     if errors:
-        return None, errors
-    body = TransactionIn(**head, source=SOURCE, lines=[LineIn(**row.model_dump(include=_LINE)) for _, row in valid])
-    return ImportedDocument(body.document(actor), [number for number, _ in valid], divisible=False), []
+        return length, None, errors
+    lines_in = [LineIn(**{name: getattr(row, name) for name in _LINE}) for _, row in valid]
+    body = TransactionIn(**head, source=SOURCE, lines=lines_in)
+    imported = ImportedDocument(body.document(actor), [number for number, _ in valid], divisible=False)
+    return length, imported, []
 
 
 _LINE = set(TransactionRow.model_fields) & set(LineIn.model_fields)
@@ -143,11 +149,14 @@ def _validated(numbered: Iterable[tuple[int, Row]], model: type[Any]) -> tuple[l
     valid, errors = [], []
     for number, row in numbered:
         try:
+            if unstorable := [column for column, cell in row.items() if isinstance(cell, str) and "\x00" in cell]:
+                errors += [_error(number, column, "Text must not contain NUL characters") for column in unstorable]
+                continue
             valid.append((number, model.model_validate(row)))
         except ValidationError as refused:
             for fault in refused.errors(include_url=False, include_context=False, include_input=False):
                 column = str(fault["loc"][0]) if fault["loc"] else None
-                errors.append(_error(number, column, fault["msg"]))
+                errors.append(_error(number, column, fault["msg"].removeprefix("Value error, ")))
     return valid, errors
 
 

@@ -50,7 +50,8 @@ def _parquet_rows(path: Path, columns: Sequence[str], required: Sequence[str]) -
             for batch in file.iter_batches(batch_size=1_000):
                 for row in batch.to_pylist():
                     yield {name: cell for name, cell in row.items() if cell is not None}
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        # Text that is not UTF-8 and instants that Python has no year for only show when a row is read.
         raise UnreadableFile(f"The Parquet file cannot be read: {error}") from error
 
 

@@ -1,6 +1,8 @@
 """Importing files."""
 
 import io
+from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 import pyarrow
@@ -78,6 +80,87 @@ async def test_transactions_are_imported_from_parquet(inventory: Inventory) -> N
     assert [(error["row"], error["code"]) for error in refused["errors"]] == [(3, "insufficient-stock")]
     assert applied["applied"]
     assert (await inventory.level())["quantityOnHand"] == 3
+
+
+async def test_transactions_are_imported_with_their_costs_and_prices(inventory: Inventory) -> None:
+    rows = (
+        "transactionId,transactionType,sku,warehouseId,quantityChange,unitCost,unitPrice\n"
+        f"{uuid4()},RECEIPT,{inventory.sku},BERLIN-1,5,1.25,\n{uuid4()},SALE,{inventory.sku},BERLIN-1,-1,,-2.50\n"
+    )
+
+    applied = await import_file(inventory, "transactions", rows)
+
+    assert applied["applied"], applied
+    entries = await inventory.entries(sku=inventory.sku)
+    assert [(entry["unitCost"], entry["unitPrice"]) for entry in entries] == [("1.25", None), (None, "-2.5")]
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [("quantityChange", "1_000"), ("occurredAt", "1700000000"), ("occurredAt", "20200101"), ("notes", "a\0b")],
+)
+async def test_a_cell_of_another_type_is_a_fault_of_its_row(inventory: Inventory, column: str, cell: str) -> None:
+    row = {
+        "transactionId": str(uuid4()),
+        "transactionType": "RECEIPT",
+        "sku": inventory.sku,
+        "warehouseId": "BERLIN-1",
+        "quantityChange": "1",
+        column: cell,
+    }
+
+    refused = await import_file(inventory, "transactions", f"{','.join(row)}\n{','.join(row.values())}\n")
+
+    assert [(error["row"], error["column"]) for error in refused["errors"]] == [(1, column)]
+
+
+async def test_a_truth_value_is_no_quantity(inventory: Inventory) -> None:
+    table = pyarrow.table({"sku": [inventory.sku], "warehouseId": ["BERLIN-1"], "quantity": [True]})
+    parquet.write_table(table, file := io.BytesIO())
+
+    refused = await import_file(inventory, "opening-balances", file.getvalue())
+
+    assert [(error["row"], error["column"]) for error in refused["errors"]] == [(1, "quantity")]
+
+
+async def test_a_transaction_of_too_many_rows_is_refused_with_every_faulty_row(inventory: Inventory) -> None:
+    transaction_id = uuid4()
+    lines = [f"{transaction_id},RECEIPT,{inventory.sku},BERLIN-1,{0 if n == 1_500 else 1}" for n in range(1, 2_001)]
+    lines[1_599] += "x"
+
+    refused = await import_file(
+        inventory, "transactions", "transactionId,transactionType,sku,warehouseId,quantityChange\n" + "\n".join(lines)
+    )
+
+    assert [(error["row"], error["column"]) for error in refused["errors"]] == [
+        (1, "transactionId"),
+        (1_600, "quantityChange"),
+    ]
+
+
+def of_bytes_that_are_no_text() -> "pyarrow.Array[Any]":
+    return pyarrow.array([b"\xff\xfe"]).view(pyarrow.string())
+
+
+def of_an_instant_beyond_all_years() -> "pyarrow.Array[Any]":
+    return pyarrow.array([2**52], pyarrow.timestamp("ms", "UTC"))
+
+
+@pytest.mark.parametrize("column", [of_bytes_that_are_no_text, of_an_instant_beyond_all_years])
+async def test_parquet_values_that_cannot_be_read_are_refused(
+    inventory: Inventory, column: "Callable[[], pyarrow.Array[Any]]"
+) -> None:
+    table = pyarrow.table({"sku": ["A"], "name": column()})
+    parquet.write_table(table, file := io.BytesIO())
+
+    answer = await inventory.http.post(
+        "/imports",
+        params={"kind": "products", "importId": str(uuid4())},
+        content=file.getvalue(),
+        headers={"Content-Type": "application/vnd.apache.parquet"},
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "unreadable-file"), answer.text
 
 
 @pytest.mark.parametrize(

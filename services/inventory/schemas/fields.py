@@ -70,6 +70,7 @@ QuantityChange = Annotated[
 Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"\S")]
 Reference = Annotated[str, Field(max_length=256, description="The caller's own number: order, delivery note, ticket.")]
 Notes = Annotated[str, Field(max_length=4096)]
+Reason = Annotated[str, Field(min_length=1, max_length=256, pattern=r"\S")]
 Source = Annotated[str, Field(min_length=1, max_length=64, pattern=r"\S", description="What kind of caller this is.")]
 
 

@@ -1,10 +1,10 @@
 """Rows and answers of imports."""
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from libs.chassis.model import ApiModel
 from libs.events.envelope import Sku, WarehouseId
@@ -12,12 +12,14 @@ from libs.events.inventory import TransactionType
 from services.inventory.schemas.catalogue import CategoryId
 from services.inventory.schemas.fields import (
     Instant,
+    LinePrice,
     Money,
     Name,
     Notes,
     PositiveQuantity,
     Quantity,
     QuantityChange,
+    Reason,
     Reference,
 )
 
@@ -28,6 +30,22 @@ class ImportKind(StrEnum):
     PRODUCTS = "products"
     OPENING_BALANCES = "opening-balances"
     TRANSACTIONS = "transactions"
+
+
+def _is_whole_number(cell: Any) -> Any:
+    if isinstance(cell, bool) or (isinstance(cell, str) and "_" in cell):
+        raise ValueError("not a whole number")
+    return cell
+
+
+def _is_instant(cell: Any) -> Any:
+    # pydantic would take a number of seconds.
+    if isinstance(cell, int | float) or (isinstance(cell, str) and "-" not in cell.strip()[1:]):
+        raise ValueError("not an RFC 3339 instant")
+    return cell
+
+
+_WHOLE = BeforeValidator(_is_whole_number)
 
 
 class _Row(ApiModel):
@@ -45,7 +63,7 @@ class ProductRow(_Row):
     unit_of_measure: Annotated[str, Field(min_length=1, max_length=32, pattern=r"\S")] = "each"
     unit_cost: Money | None = None
     unit_price: Money | None = None
-    shelf_life_days: Annotated[int, Field(gt=0, le=36_500)] | None = None
+    shelf_life_days: Annotated[int, Field(gt=0, le=36_500), _WHOLE] | None = None
 
 
 class OpeningBalanceRow(_Row):
@@ -53,7 +71,7 @@ class OpeningBalanceRow(_Row):
 
     sku: Sku
     warehouse_id: WarehouseId
-    quantity: PositiveQuantity
+    quantity: Annotated[PositiveQuantity, _WHOLE]
     unit_cost: Money | None = None
 
 
@@ -64,14 +82,15 @@ class TransactionRow(_Row):
     transaction_type: TransactionType
     sku: Sku
     warehouse_id: WarehouseId
-    quantity_change: QuantityChange | None = None
-    counted_quantity: Quantity | None = None
+    quantity_change: Annotated[QuantityChange, _WHOLE] | None = None
+    counted_quantity: Annotated[Quantity, _WHOLE] | None = None
+    expected_quantity: Annotated[Quantity, _WHOLE] | None = None
     unit_cost: Money | None = None
-    unit_price: Money | None = None
-    occurred_at: Instant | None = None
+    unit_price: LinePrice | None = None
+    occurred_at: Annotated[Instant, BeforeValidator(_is_instant)] | None = None
     reference_id: Reference | None = None
     notes: Notes | None = None
-    reason: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    reason: Reason | None = None
 
 
 ROW_OF: Final[dict[ImportKind, type[_Row]]] = {

@@ -10,10 +10,9 @@ from pydantic import Field
 from libs.chassis.model import ApiModel
 from libs.events.envelope import Sku, WarehouseId
 from services.inventory.repair import Change, Repair
-from services.inventory.schemas.fields import RowModel, request_hash
+from services.inventory.schemas.fields import Reason, RowModel, request_hash
 
 MOST_REPAIRED = 1_000
-Reason = Annotated[str, Field(min_length=1, max_length=256, pattern=r"\S")]
 
 
 class StockItemIn(ApiModel):

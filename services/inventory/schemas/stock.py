@@ -22,6 +22,7 @@ from services.inventory.schemas.fields import (
     PositiveQuantity,
     Quantity,
     QuantityChange,
+    Reason,
     Reference,
     RowModel,
     Source,
@@ -53,7 +54,7 @@ class TransactionIn(ApiModel):
     transaction_type: TransactionType
     reference_id: Reference | None = None
     notes: Notes | None = None
-    reason: Annotated[str, Field(min_length=1, max_length=256, description="An adjustment needs one.")] | None = None
+    reason: Annotated[Reason, Field(description="An adjustment needs one.")] | None = None
     occurred_at: Instant | None = None
     source: Source = "api"
     on_shortfall: OnShortfall = OnShortfall.REJECT
