@@ -56,10 +56,26 @@ async def post_in(connection: Connection, documents: Sequence[Document], policy:
     locked = await _lock(connection, pending)
     posted: dict[UUID, bytes] = {}
     outcomes = [decided[index] or _decide(locked, document, posted) for index, document in enumerate(documents)]
+    refused = {
+        each.document.transaction_id
+        for index, each in enumerate(outcomes)
+        if decided[index] is None and isinstance(each, Rejected)
+    }
+    await _check_not_posted_meanwhile(connection, refused)
     outcomes = outcome.under(policy, outcomes)
     if new := [each for each in outcomes if isinstance(each, Posted)]:
         await _write(connection, locked, new)
     return outcomes
+
+
+async def _check_not_posted_meanwhile(connection: Connection, refused: set[UUID]) -> None:
+    """Raise a SerializationError when a document that was refused under locks is in the ledger by now.
+
+    The same request may be under way twice: the second one waits for the locks, and finds that the first has taken the
+    stock. Decided again, it is a repetition.
+    """
+    if refused and await transactions.known(connection, refused):
+        raise asyncpg.SerializationError("another request has just posted the same transaction")
 
 
 async def _lock(connection: Connection, documents: Sequence[Document]) -> Book:

@@ -110,7 +110,7 @@ def take(holds: Sequence[Hold], shares: Iterable[Share], now: datetime) -> list[
     Raises ReservationExpired when time is up, and NotReserved with every line that asks for more than is held.
     """
     if any(hold.expires_at <= now for hold in holds):
-        raise ReservationExpired(f"Reservation {holds[0].reservation_id} expired at {holds[0].expires_at.isoformat()}")
+        raise expired(holds[0])
     left = {hold.key: hold.outstanding for hold in holds}
     taken: dict[tuple[UUID, int], int] = {}
     faults = []
@@ -128,6 +128,11 @@ def take(holds: Sequence[Hold], shares: Iterable[Share], now: datetime) -> list[
     if faults:
         raise NotReserved(faults[0]["detail"], faults)
     return [(hold, taken[hold.key]) for hold in holds if taken.get(hold.key)]
+
+
+def expired(hold: Hold) -> ReservationExpired:
+    """The refusal of a reservation whose time is up."""
+    return ReservationExpired(f"Reservation {hold.reservation_id} expired at {hold.expires_at.isoformat()}")
 
 
 def give_up(newest_first: Iterable[Hold], quantity: int) -> list[tuple[Hold, int]]:

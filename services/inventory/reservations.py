@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
@@ -11,6 +11,7 @@ import asyncpg
 from libs.chassis.database import Connection, Pool, acquired, retrying
 from libs.events.inventory import LevelChangeCause
 from services.inventory import book, ledger, reservation, transaction
+from services.inventory.book import Book
 from services.inventory.ledger import MOST_ATTEMPTS
 from services.inventory.outcome import ErrorPolicy, Outcome, repeated
 from services.inventory.queries import holds, reservations, transactions
@@ -29,11 +30,15 @@ async def reserve(pool: Pool, asked: Reservation) -> bool:
     """
 
     async def work(connection: Connection) -> bool:
+        items = [line.item for line in asked.lines]
+        locked = await book.lock(connection, set(items), arriving=set(items))
+        # Asked under the locks: the same request, under way at the same time, may have taken the units.
         if (known := await reservations.request_hash(connection, asked.reservation_id)) is not None:
             if known != asked.request_hash:
                 raise KeyReused(f"{asked.reservation_id} was used before with another body")
             return True
-        await _reserve(connection, asked)
+        transaction.check_items(items, locked.unusable)
+        await _reserve(connection, locked, asked)
         return False
 
     return await _in_transaction(pool, work)
@@ -46,14 +51,17 @@ async def fulfil(pool: Pool, document: Document) -> Outcome:
     """
     assert document.reservation_id is not None, "the sale names the reservation that it fulfils"
     async with acquired(pool) as connection:
-        known = await transactions.known(connection, [document.transaction_id])
-        if document.transaction_id in known:
-            return repeated(document, known[document.transaction_id])
+        # In this order: a sale that takes the units in between is found to be known.
         held = await holds.of_reservations(connection, [document.reservation_id])
+        known = await transactions.known(connection, [document.transaction_id])
+    if document.transaction_id in known:
+        return repeated(document, known[document.transaction_id])
     if not held:
         raise UnknownReservation(f"There is no reservation {document.reservation_id}")
     if not document.lines:
         lines = [Line(hold.sku, hold.warehouse_id, -hold.outstanding) for hold in held if hold.outstanding]
+        if not lines and held[0].expires_at <= datetime.now(UTC):
+            raise reservation.expired(held[0])
         if not lines:
             raise NotReserved(f"Reservation {document.reservation_id} holds nothing any more")
         document = replace(document, lines=lines)
@@ -92,10 +100,7 @@ async def sweep(pool: Pool, *, most_holds: int) -> int:
     return await _in_transaction(pool, work)
 
 
-async def _reserve(connection: Connection, asked: Reservation) -> None:
-    items = [line.item for line in asked.lines]
-    locked = await book.lock(connection, set(items), arriving=set(items))
-    transaction.check_items(items, locked.unusable)
+async def _reserve(connection: Connection, locked: Book, asked: Reservation) -> None:
     allocated = reservation.allocate(asked, locked.levels)
     expires_at = locked.now + timedelta(seconds=asked.ttl_seconds)
     if not await reservations.insert(connection, asked, locked.now, expires_at):

@@ -19,9 +19,13 @@ async def reverse(pool: Pool, document: Document) -> Outcome:
     """
     assert document.reverses_id is not None, "the document names the transaction that it reverses"
     async with acquired(pool) as connection:
+        # In this order: a reversal that is posted in between is found to be known.
+        by = await transactions.reversal_of(connection, document.reverses_id)
         known = await transactions.known(connection, [document.transaction_id])
         if document.transaction_id in known:
             return repeated(document, known[document.transaction_id])
+        if by is not None:
+            raise AlreadyReversed(f"{document.reverses_id} is reversed by {by}")
         opposite = await _opposite(connection, document.reverses_id, document)
     [outcome] = await ledger.post(pool, [opposite], ErrorPolicy.REJECT_ALL)
     return outcome
@@ -33,8 +37,6 @@ async def _opposite(connection: Connection, transaction_id: UUID, document: Docu
         raise UnknownTransaction(f"There is no transaction {transaction_id}")
     if original["reverses_id"] is not None:
         raise NotReversible(f"{transaction_id} is itself the reversal of {original['reverses_id']}")
-    if (by := await transactions.reversal_of(connection, transaction_id)) is not None:
-        raise AlreadyReversed(f"{transaction_id} is reversed by {by}")
     entries = await transactions.entries(connection, transaction_id)
     kind, lines = transaction.reversal(TransactionType(original["transaction_type"]), entries)
     if not lines:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from libs.chassis.database import Pool
+from libs.chassis.database import Connection, Pool
 from libs.events.inventory import TransactionType
 from services.inventory import ledger
 from services.inventory.outcome import ErrorPolicy, Outcome, Posted
@@ -53,6 +53,31 @@ async def test_the_same_id_for_different_stock_is_posted_once(inventory: Invento
 
     statuses = Counter(answer.status_code for answer in answers)
     assert (statuses[201], statuses[422], statuses[200]) == (1, 8, 7)
+
+
+async def test_the_same_request_twice_at_a_time_is_not_refused_for_the_units_that_it_took_itself(
+    inventory: Inventory, owner: Connection
+) -> None:
+    receipt = await inventory.receive(4)
+    held = {"sku": inventory.sku, "warehouseId": "BERLIN-1", "quantity": 4}
+    reservation_id, sku = str(uuid4()), inventory.sku
+    requests = [
+        (f"/transactions/{receipt['transactionId']}/reversal", {"transactionId": str(uuid4())}),
+        ("/transactions", a_document("RECEIPT", a_line(sku, 3), a_line(sku, 3))),
+        ("/transactions", a_document("SALE", a_line(sku, -1), a_line(sku, -1))),
+        ("/reservations", {"reservationId": reservation_id, "lines": [held]}),
+        (f"/reservations/{reservation_id}/fulfilments", {"transactionId": str(uuid4())}),
+    ]
+
+    for path, body in requests:
+        async with asyncio.TaskGroup() as group, owner.transaction():
+            await owner.execute("SELECT FROM stock_level WHERE sku = $1 FOR UPDATE", sku)
+            sent = [group.create_task(inventory.http.post(path, json=body)) for _ in range(3)]
+            await asyncio.sleep(0.3)
+
+        assert sorted(task.result().status_code for task in sent) == [200, 200, 201], path
+
+    assert (await inventory.level())["quantityOnHand"] == 0
 
 
 def a_random_document(generator: random.Random, skus: list[str]) -> Document:

@@ -147,6 +147,21 @@ async def test_an_overdue_reservation_cannot_be_fulfilled(inventory: Inventory, 
     assert (answer.status_code, answer.json()["code"]) == (410, "reservation-expired")
 
 
+async def test_an_overdue_reservation_is_expired_swept_or_not(
+    inventory: Inventory, owner: Connection, pool: Pool
+) -> None:
+    await inventory.receive(5)
+    reservation = await reserve(inventory, 5)
+    await make_overdue(owner, reservation["reservationId"])
+    path = f"/reservations/{reservation['reservationId']}/fulfilments"
+
+    before = await inventory.http.post(path, json={"transactionId": str(uuid4())})
+    await reservations.sweep(pool, most_holds=1_000)
+    after = await inventory.http.post(path, json={"transactionId": str(uuid4())})
+
+    assert (before.status_code, after.status_code) == (410, 410)
+
+
 async def test_time_passes_by_itself(inventory: Inventory) -> None:
     await inventory.receive(1)
     await reserve(inventory, 1, ttlSeconds=1)
