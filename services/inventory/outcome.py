@@ -55,4 +55,10 @@ def under(policy: ErrorPolicy, outcomes: Sequence[Outcome]) -> list[Outcome]:
     if policy is ErrorPolicy.ACCEPT_VALID or not any(isinstance(outcome, Rejected) for outcome in outcomes):
         return list(outcomes)
     refusal = BatchRejected("Another document of the batch was refused")
-    return [Rejected(outcome.document, refusal) if isinstance(outcome, Posted) else outcome for outcome in outcomes]
+    given_up = {outcome.document.transaction_id for outcome in outcomes if isinstance(outcome, Posted)}
+    return [
+        outcome
+        if isinstance(outcome, Rejected) or outcome.document.transaction_id not in given_up
+        else Rejected(outcome.document, refusal)
+        for outcome in outcomes
+    ]

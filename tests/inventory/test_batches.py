@@ -60,3 +60,12 @@ async def test_too_many_lines_in_all_are_refused(inventory: Inventory) -> None:
     )
 
     assert (answer.status_code, answer.json()["code"]) == (422, "validation-failed")
+
+
+async def test_a_document_twice_in_a_refused_batch_was_not_posted_before(inventory: Inventory) -> None:
+    receipt, sale = a_document("RECEIPT", a_line(inventory.sku, 5)), a_document("SALE", a_line(inventory.sku, -9))
+
+    result = await post_batch(inventory, "rejectAll", receipt, receipt, sale)
+
+    assert [each["status"] for each in result["results"]] == ["rejected"] * 3
+    assert (await inventory.level())["revision"] == 0
