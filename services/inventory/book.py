@@ -76,17 +76,25 @@ class Book:
 async def lock(connection: Connection, items: Collection[StockItem], arriving: Collection[StockItem] = ()) -> Book:
     """Lock the levels of these items and release what is overdue on them.
 
-    Items in `arriving` get a level if they have none; the others stand at nothing on hand then.
+    Items in `arriving` get a level if they have none; the others stand at nothing on hand then. Raises
+    StockInconsistent where a level does not hold what is overdue.
     """
+    book, overdue = await lock_as_written(connection, items, arriving)
+    book.release((hold, hold.outstanding) for hold in overdue)
+    return book
+
+
+async def lock_as_written(
+    connection: Connection, items: Collection[StockItem], arriving: Collection[StockItem] = ()
+) -> tuple[Book, list[Hold]]:
+    """As `lock`, with the levels left as they are, and the holds that are overdue on them."""
     ordered = sorted(items)
     if arriving:
         await levels.create_missing(connection, sorted(arriving))
     locked = await levels.lock(connection, ordered)
     unusable = await levels.unusable(connection, ordered)
     now, overdue = await holds.overdue(connection, ordered)
-    book = Book(now, {item: locked.get(item) or stock.empty(item, now) for item in ordered}, unusable)
-    book.release((hold, hold.outstanding) for hold in overdue)
-    return book
+    return Book(now, {item: locked.get(item) or stock.empty(item, now) for item in ordered}, unusable), overdue
 
 
 async def save(connection: Connection, book: Book) -> None:

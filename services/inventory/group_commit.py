@@ -16,6 +16,7 @@ from libs.chassis.database import Pool
 from libs.chassis.problems import unavailable
 from services.inventory import ledger
 from services.inventory.outcome import ErrorPolicy, Outcome
+from services.inventory.refusal import Refused
 from services.inventory.transaction import Document
 
 MOST_TOGETHER = 200
@@ -79,10 +80,10 @@ class GroupCommit:
     async def _post_together(self, documents: Sequence[Document]) -> list[Outcome]:
         try:
             return await ledger.post(self.pool, documents, ErrorPolicy.ACCEPT_VALID)
-        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
+        except (Refused, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
             if len(documents) == 1:
                 raise
-        # The database refused one of them: the others must not suffer for it.
+        # One of them stands on a level that is broken or that the database refuses: the others must not suffer for it.
         return [outcome for each in documents for outcome in await self._post_together([each])]
 
     def _pass_on(self) -> None:

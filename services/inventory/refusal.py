@@ -24,6 +24,10 @@ class InsufficientStock(Refused):
     """Fewer units are available than asked."""
 
 
+class StockInconsistent(Refused):
+    """A level does not agree with what it is derived from: it has to be repaired first."""
+
+
 class QuantityOutOfRange(Refused):
     """The balance would not fit in 64 bits."""
 
@@ -65,7 +69,7 @@ class UnknownWarehouse(Refused):
 
 
 class Archived(Refused):
-    """A line names a product or warehouse that is archived."""
+    """A line names a product or warehouse that is archived, or something is put into an archived category."""
 
 
 class KeyReused(Refused):

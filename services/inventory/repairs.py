@@ -23,9 +23,10 @@ async def apply(connection: Connection, repair: Repair, items: Collection[StockI
 
     Levels that agree by now stay as they are. Raises KeyReused.
     """
+    # What is overdue counts as reserved until somebody releases it: a broken level could not give it back.
+    locked, _ = await book.lock_as_written(connection, items)
     if await _is_repeated(connection, repair):
         return True
-    locked = await book.lock(connection, items)
     truths = await repairs.truths(connection, sorted(locked.levels))
     changes = [change for item in sorted(truths) if (change := rebuilt(locked.levels[item], truths[item])) is not None]
     await _write(connection, locked, repair, changes)
@@ -38,12 +39,12 @@ async def undo(connection: Connection, repair: Repair) -> bool:
     Raises UnknownRepair, KeyReused, and RepairOutdated when a level has changed since.
     """
     assert repair.undoes_id is not None, "the repair names the one that it undoes"
+    done = await repairs.changes(connection, repair.undoes_id)
+    locked, _ = await book.lock_as_written(connection, {change.item for change in done})
     if await _is_repeated(connection, repair):
         return True
     if not await repairs.exists(connection, repair.undoes_id):
         raise UnknownRepair(f"There is no stock repair {repair.undoes_id}")
-    done = await repairs.changes(connection, repair.undoes_id)
-    locked = await book.lock(connection, {change.item for change in done})
     for change in done:
         if locked.levels[change.item].revision != change.revision:
             raise RepairOutdated(f"{change.item} has changed since it was repaired")

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from libs.events.inventory import StockStatus
-from services.inventory.refusal import InsufficientStock, QuantityOutOfRange
+from services.inventory.refusal import InsufficientStock, QuantityOutOfRange, StockInconsistent
 
 MOST_UNITS = 2**63 - 1
 
@@ -86,7 +86,10 @@ def hold(level: StockLevel, quantity: int) -> StockLevel:
 
 
 def release(level: StockLevel, quantity: int) -> StockLevel:
-    """The level with `quantity` fewer units reserved."""
+    """The level with `quantity` fewer units reserved. Raises StockInconsistent when fewer are reserved than that."""
+    if quantity > level.quantity_reserved:
+        detail = f"{level.item}: {level.quantity_reserved} reserved by the level, {quantity} by its reservations"
+        raise StockInconsistent(detail)
     return _reserved(level, level.quantity_reserved - quantity)
 
 

@@ -3,8 +3,8 @@
 from uuid import uuid4
 
 from libs.chassis.database import Connection, Pool
-from services.inventory import audits
-from tests.inventory.client import Inventory, Json
+from services.inventory import audits, reservations
+from tests.inventory.client import Inventory, Json, a_document, a_line
 
 
 def a_repair(sku: str) -> Json:
@@ -57,3 +57,28 @@ async def test_a_repair_is_undone_unless_the_level_has_changed_since(inventory: 
 
     assert (outdated.status_code, outdated.json()["code"]) == (409, "repair-outdated")
     assert (await inventory.level())["quantityOnHand"] == 6
+
+
+async def test_a_level_that_does_not_hold_what_is_overdue_waits_for_its_repair(
+    inventory: Inventory, owner: Connection, pool: Pool
+) -> None:
+    sound = f"{inventory.sku}-sound"
+    await inventory.create_product(sound)
+    for sku in (inventory.sku, sound):
+        await inventory.receive(10, sku)
+        held = {"sku": sku, "warehouseId": "BERLIN-1", "quantity": 4}
+        await inventory.http.post("/reservations", json={"reservationId": str(uuid4()), "lines": [held]})
+        await owner.execute("UPDATE allocation SET expires_at = now() WHERE sku = $1", sku)
+    await owner.execute("UPDATE stock_level SET quantity_reserved = 1 WHERE sku = $1", inventory.sku)
+
+    refused = await inventory.sell(1)
+    both = await inventory.post(a_document("SALE", a_line(sound, -1), a_line(inventory.sku, -1)))
+    swept = await reservations.sweep(pool, most_holds=1_000)
+    repaired = await inventory.http.post("/stock-repairs", json=a_repair(inventory.sku))
+    sold = await inventory.sell(10)
+
+    for answer in (refused, both):
+        assert (answer.status_code, answer.json()["code"]) == (409, "stock-inconsistent"), answer.text
+    assert swept == 1
+    assert [level["reservedAfter"] for level in repaired.json()["levels"]] == [4]
+    assert sold.status_code == 201, sold.text

@@ -27,7 +27,7 @@ async def truths(connection: Connection, items: Sequence[StockItem]) -> dict[Sto
                SELECT coalesce(sum(outstanding), 0)::bigint AS reserved
                  FROM allocation AS hold
                 WHERE hold.sku = level.sku AND hold.warehouse_id = level.warehouse_id
-                  AND hold.outstanding > 0 AND hold.expires_at > statement_timestamp()) AS holds
+                  AND hold.outstanding > 0) AS holds
         """,
         [item.sku for item in items],
         [item.warehouse_id for item in items],

@@ -121,14 +121,24 @@ def heads() -> Select[Any]:
 
 
 async def overdue_items(connection: Connection, limit: int) -> list[asyncpg.Record]:
-    """At most `limit` stock items, (sku, warehouse_id), that overdue reservations still hold units of."""
+    """At most `limit` stock items, (sku, warehouse_id), that overdue reservations still hold units of.
+
+    Those whose level does not hold as many units are left out: they wait for a repair, and audits A3 and A7 name them.
+    """
     return await connection.fetch(
         """
-        SELECT DISTINCT sku, warehouse_id
-          FROM (SELECT sku, warehouse_id FROM allocation
-                 WHERE outstanding > 0 AND expires_at <= statement_timestamp()
-                 ORDER BY expires_at
-                 LIMIT $1) AS due
+        SELECT sku, warehouse_id
+          FROM (SELECT DISTINCT sku, warehouse_id
+                  FROM (SELECT sku, warehouse_id FROM allocation
+                         WHERE outstanding > 0 AND expires_at <= statement_timestamp()
+                         ORDER BY expires_at
+                         LIMIT $1) AS due) AS item
+          JOIN stock_level AS level USING (sku, warehouse_id)
+         WHERE level.quantity_reserved >= (
+               SELECT sum(outstanding)
+                 FROM allocation AS hold
+                WHERE hold.sku = item.sku AND hold.warehouse_id = item.warehouse_id
+                  AND hold.outstanding > 0 AND hold.expires_at <= statement_timestamp())
          ORDER BY sku, warehouse_id
         """,
         limit,
