@@ -11,15 +11,19 @@ from libs.chassis.database import Connection
 from libs.chassis.problems import Problem
 from services.inventory import tables
 from services.inventory.queries import catalogue, levels
-from services.inventory.refusal import AlreadyExists, CategoryCircle, StillInUse
+from services.inventory.refusal import AlreadyExists, Archived, CategoryCircle, StillInUse
 from services.inventory.stock import StockLevel
 
 
 async def create(
     connection: Connection, table: Table, values: Mapping[str, Any], request_hash: bytes
 ) -> tuple[asyncpg.Record, bool]:
-    """The row, and whether it was created before by the same request. Raises AlreadyExists for another request."""
+    """The row, and whether it was created before by the same request.
+
+    Raises AlreadyExists for another request, and Archived.
+    """
     if (created := await catalogue.create(connection, table, values, request_hash)) is not None:
+        await _check_category(connection, table, values)
         return created, False
     key = values[next(iter(table.primary_key)).name]
     row = await find(connection, table, key)
@@ -39,10 +43,17 @@ async def find(connection: Connection, table: Table, key: str) -> asyncpg.Record
 async def revise(
     connection: Connection, table: Table, key: str, changes: Mapping[str, Any], if_match: str
 ) -> asyncpg.Record:
-    """The row with these changes and the next version. Problems: 404, and 412 unless `if_match` names its version."""
+    """The row with these changes and the next version. Problems: 404, and 412 unless `if_match` names its version.
+
+    Raises Archived.
+    """
     row = await _lock(connection, table, key)
     etag.check(if_match, row["version"])
-    return await catalogue.revise(connection, table, key, changes) if changes else row
+    if not changes:
+        return row
+    revised = await catalogue.revise(connection, table, key, changes)
+    await _check_category(connection, table, {name: new for name, new in changes.items() if new != row[name]})
+    return revised
 
 
 async def move_category(
@@ -86,6 +97,13 @@ async def _lock(connection: Connection, table: Table, key: str) -> asyncpg.Recor
     if row is None:
         raise _not_found(table, key)
     return row
+
+
+async def _check_category(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
+    """Refuse an archived category, to which a row was written just now: until commit it cannot be archived any more."""
+    category_id = values.get("parent_id" if table is tables.category else "category_id")
+    if category_id is not None and await catalogue.archived_categories(connection, [category_id]):
+        raise Archived(f"Category {category_id} is archived")
 
 
 async def _archive(connection: Connection, table: Table, row: asyncpg.Record) -> asyncpg.Record:

@@ -23,7 +23,8 @@ _ARROW_TYPES: Final[dict[str, pyarrow.DataType]] = {
     "money": pyarrow.decimal128(18, 6),
     "instant": pyarrow.timestamp("us", tz="UTC"),
 }
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# The last four are the full-width forms, which spreadsheets of East Asian locales take for the same.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 async def stream(

@@ -16,7 +16,7 @@ from services.inventory.import_file import Documents, ImportedDocument, Piece, P
 from services.inventory.ledger import MOST_ATTEMPTS
 from services.inventory.outcome import ErrorPolicy, Outcome, Rejected, Replayed
 from services.inventory.queries import catalogue, idempotency
-from services.inventory.refusal import AlreadyExists, Refused, UnknownCategory
+from services.inventory.refusal import AlreadyExists, Archived, Refused, UnknownCategory
 from services.inventory.schemas.fields import request_hash
 from services.inventory.schemas.imports import ImportKind, ProductRow, RowError
 from services.inventory.statuses import REFUSALS
@@ -119,12 +119,15 @@ async def _create_products(connection: Connection, piece: Products, result: Resu
             valid.append((number, row))
     hashes = [request_hash(row) for _, row in valid]
     created = await catalogue.create_products(connection, [row.model_dump() for _, row in valid], hashes)
+    archived = await catalogue.archived_categories(connection, known)
     present = await catalogue.product_hashes(connection, [row.sku for _, row in valid])
     for (number, row), row_hash in zip(valid, hashes, strict=True):
         if present[row.sku] != row_hash:
             result.refuse(number, AlreadyExists(f"There is a product {row.sku} already, created differently"))
         elif row.sku in created:
             created.remove(row.sku)
+            if row.category_id in archived:
+                result.refuse(number, Archived(f"Category {row.category_id} is archived"))
         else:
             result.unchanged += 1
 

@@ -111,3 +111,18 @@ async def test_lists_come_in_pages(inventory: Inventory) -> None:
 
     assert seen == sorted(seen)
     assert len(set(seen)) == len(seen) >= 4
+
+
+async def test_nothing_is_put_into_an_archived_category(inventory: Inventory) -> None:
+    category_id = f"C-{inventory.sku}"
+    await inventory.http.post("/categories", json={"categoryId": category_id, "name": "x"})
+    await inventory.http.post(f"/categories/{category_id}/archive")
+
+    created = await inventory.http.post("/products", json={"sku": "Z", "name": "x", "categoryId": category_id})
+    moved = await inventory.http.patch(
+        f"/products/{inventory.sku}", json={"categoryId": category_id}, headers={"If-Match": "*"}
+    )
+    below = await inventory.http.post("/categories", json={"categoryId": "Z", "name": "x", "parentId": category_id})
+
+    for answer in (created, moved, below):
+        assert (answer.status_code, answer.json()["code"]) == (409, "archived")

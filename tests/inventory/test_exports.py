@@ -10,13 +10,16 @@ from tests.inventory.client import Inventory
 
 async def test_csv_text_is_never_taken_for_a_formula(inventory: Inventory) -> None:
     sku = f"={inventory.sku}"
-    await inventory.http.post("/products", json={"sku": sku, "name": "@SUM(A1)", "unitCost": "2.5"})
+    await inventory.http.post(
+        "/products", json={"sku": sku, "name": "@SUM(A1)", "description": "\uff1d1", "unitCost": "2.5"}
+    )
 
     answer = await inventory.http.get("/exports/products")
 
     rows = {row["sku"]: row for row in csv.DictReader(io.StringIO(answer.text))}
     assert answer.headers["Content-Type"].startswith("text/csv")
     assert rows[f"'{sku}"]["name"] == "'@SUM(A1)"
+    assert rows[f"'{sku}"]["description"] == "'\uff1d1"
     assert rows[inventory.sku]["status"] == "active"
 
 

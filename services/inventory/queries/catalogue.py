@@ -49,6 +49,15 @@ async def known_categories(connection: Connection, category_ids: Collection[str]
     return {row["category_id"] for row in rows}
 
 
+async def archived_categories(connection: Connection, category_ids: Collection[str]) -> set[str]:
+    """Those of the categories that are archived."""
+    rows = await connection.fetch(
+        "SELECT category_id FROM category WHERE category_id = ANY($1::text[]) AND status = 'archived'",
+        list(category_ids),
+    )
+    return {row["category_id"] for row in rows}
+
+
 async def create_products(
     connection: Connection, products: Sequence[Mapping[str, Any]], hashes: Sequence[bytes]
 ) -> set[str]:

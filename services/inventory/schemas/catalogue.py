@@ -14,7 +14,8 @@ Status = Literal["active", "archived"]
 CategoryId = Annotated[Identifier, Field(description="Category: 1-64 printable characters.")]
 JsonObject = dict[Annotated[str, Field(max_length=64)], Any]
 
-_TIME_ZONES = frozenset(available_timezones())
+# The others stand in the folder of the database and mean something else on every machine.
+_TIME_ZONES = frozenset(available_timezones()) - {"Factory", "localtime", "posixrules"}
 
 
 def _known_time_zone(name: str) -> str:
