@@ -7,7 +7,7 @@ send an event twice, so events are made distinct by their id.
 import os
 
 from delta import configure_spark_with_delta_pip  # type: ignore[import-not-found]
-from pyspark.sql import SparkSession, functions  # type: ignore[import-not-found]
+from pyspark.sql import SparkSession, functions
 
 builder = (
     SparkSession.builder.appName("units-sold")
