@@ -52,7 +52,7 @@ FULL: Final = Scale(
     failpoints={
         "relay.sent": 0.002,
         "consumer.written": 0.006,
-        "consumer.revoked": 0.6,
+        "consumer.revoked": 0.8,
         "consumer.draining": 0.7,
         "stream.deduplicated": 0.03,
         "archive.appended": 0.08,
