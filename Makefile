@@ -1,7 +1,7 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up down status test test-slow bench chaos check format lock migrate clean
-.PHONY: init-env image test-deploy test-image cluster-secrets cluster-settings
+.PHONY: setup-airflow test-airflow init-env image test-deploy test-image cluster-secrets cluster-settings
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN := .venv/bin/python
@@ -39,6 +39,19 @@ test: setup  ## Run the tests, on real servers, without the slow ones
 test-slow: setup  ## Run the slow tests: chaos, Apache Kafka, a lost broker, long files, the local stack's crashes
 	$(RUN) -m pytest -m slow $(TESTS)
 
+AIRFLOW := .local/airflow
+
+setup-airflow: $(AIRFLOW)/stamp  ## Create Airflow's own environment, for the tests of the DAGs
+
+$(AIRFLOW)/stamp: requirements/airflow.txt | $(SETUP)
+	test -x $(AIRFLOW)/bin/python || $(RUN) -m venv $(AIRFLOW)
+	.venv/bin/uv pip sync --quiet --python $(AIRFLOW)/bin/python --require-hashes $<
+	AIRFLOW_HOME=$(CURDIR)/$(AIRFLOW)/home $(AIRFLOW)/bin/airflow db migrate
+	touch $@
+
+test-airflow: setup setup-airflow  ## Run every DAG in Airflow: alone, and with a real scheduler
+	$(RUN) -m pytest tests/airflow
+
 bench: setup $(BENCHES:%=.local/bench/%/stamp)  ## Measure every promise of docs/performance.md beside its peers; SHORT=1
 	$(RUN) -m benchmarks $(if $(SHORT),--short)
 
@@ -66,6 +79,7 @@ LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gen
 lock: setup  ## Renew requirements/*.txt from pyproject.toml (UPGRADE=1: to the newest versions)
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group bootstrap -o requirements/bootstrap.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group deploy-checks -o requirements/deploy-checks.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group airflow -o requirements/airflow.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group dev pyproject.toml -o requirements/dev.txt
 	for name in $(SERVICES); do $(LOCK) -c requirements/dev.txt --no-annotate --group $$name pyproject.toml -o requirements/$$name.txt || exit; done
 	for name in $(BENCHES); do $(LOCK) $(if $(UPGRADE),--upgrade) --no-annotate --group bench-$$name -o benchmarks/peers/$$name.txt || exit; done

@@ -1,4 +1,6 @@
-"""`python3 -m deploy.docker.init_env`: random secrets for Docker Compose, and one API key that may do everything.
+"""`python3 -m deploy.docker.init_env`: random secrets for Docker Compose, and two API keys.
+
+One key may do everything; Airflow's may start runs of batch jobs and follow them.
 
 Written once: the stores keep the passwords of their first start. Needs nothing but Python.
 """
@@ -24,7 +26,10 @@ PASSWORDS: Final = (
     "MONGO_PASSWORD_PIPELINE",
     "REDIS_PASSWORD",
 )
+AIRFLOW_SECRETS: Final = ("AIRFLOW_DATABASE_PASSWORD", "AIRFLOW_PASSWORD", "AIRFLOW_SECRET_KEY", "AIRFLOW_JWT_SECRET")
+"""Longer than passwords: Airflow signs with HS512, which wants a key of 64 bytes."""
 API_KEY: Final = "API_KEY"
+AIRFLOW_API_KEY: Final = "AIRFLOW_API_KEY"
 ENV_FILE: Final = Path(".env")
 API_KEYS_FILE: Final = Path(".secrets/api-keys.json")
 
@@ -34,11 +39,18 @@ def write(directory: Path) -> bool:
     env_file = directory / ENV_FILE
     if env_file.exists():
         return False
-    key_id, token = _new_api_key()
-    values = {name: secrets.token_urlsafe(24) for name in PASSWORDS} | {API_KEY: token}
+    admin_id, admin_token = _new_api_key()
+    airflow_id, airflow_token = _new_api_key()
+    entries = [
+        _keys_file_entry(admin_id, admin_token, "admin", ["*"]),
+        _keys_file_entry(airflow_id, airflow_token, "airflow", ["pipeline:read", "pipeline:run"]),
+    ]
+    values = {name: secrets.token_urlsafe(24) for name in PASSWORDS}
+    values |= {name: secrets.token_urlsafe(64) for name in AIRFLOW_SECRETS}
+    values |= {API_KEY: admin_token, AIRFLOW_API_KEY: airflow_token}
     keys_file = directory / API_KEYS_FILE
     keys_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keys_file.write_text(json.dumps([_keys_file_entry(key_id, token)], indent=2))
+    keys_file.write_text(json.dumps(entries, indent=2))
     # The containers' user must read it. It holds a hash only, in a folder that nobody else may enter.
     keys_file.chmod(0o644)
     env_file.touch(mode=0o600)
@@ -58,9 +70,9 @@ def _new_api_key() -> tuple[str, str]:
     return key_id, f"sfk_{key_id}_{secrets.token_urlsafe(32)}"
 
 
-def _keys_file_entry(key_id: str, token: str) -> dict[str, object]:
+def _keys_file_entry(key_id: str, token: str, name: str, scopes: list[str]) -> dict[str, object]:
     sha256 = hashlib.sha256(token.encode()).hexdigest()
-    return {"id": key_id, "name": "admin", "sha256": sha256, "scopes": ["*"]}
+    return {"id": key_id, "name": name, "sha256": sha256, "scopes": scopes}
 
 
 def main() -> None:

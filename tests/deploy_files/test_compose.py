@@ -1,5 +1,6 @@
 """docker-compose.yml runs every process, locked down, with settings that exist."""
 
+import json
 import os
 import re
 import subprocess
@@ -56,7 +57,7 @@ def test_every_container_is_limited(name: str) -> None:
     assert re.search(r":(v?\d+\.\d+|\$\{VERSION:-\d)", service["image"]), "a fixed version"
 
 
-@pytest.mark.parametrize("name", SERVICES.keys() - OURS.keys())
+@pytest.mark.parametrize("name", SERVICES.keys() - OURS.keys() - {"airflow-init"})
 def test_a_server_says_how_it_is(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
 
@@ -82,8 +83,23 @@ def test_ports_are_open_on_this_machine_only() -> None:
 
 def test_every_secret_is_required_and_written_by_init_env() -> None:
     required = set(re.findall(r"\$\{(\w+):\?", FILE.read_text()))
-    assert required == set(init_env.PASSWORDS)
+    assert required == {*init_env.PASSWORDS, *init_env.AIRFLOW_SECRETS, init_env.AIRFLOW_API_KEY}
     assert not re.search(r"PASSWORD\w*: (?!\$)", FILE.read_text())
+
+
+def test_airflow_is_the_version_of_the_lock_and_is_given_what_the_dags_read() -> None:
+    locked = re.search(r"^apache-airflow==(\S+)", (ROOT / "requirements/airflow.txt").read_text(), re.MULTILINE)
+    assert locked is not None
+    airflow = {name: service for name, service in SERVICES.items() if "apache/airflow" in service["image"]}
+    assert airflow.keys() == {"airflow-init", "airflow-api-server", "airflow-scheduler", "airflow-dag-processor"}
+    for service in airflow.values():
+        assert service["image"].partition(":")[2].startswith(f"{locked[1]}-")
+        assert service["profiles"] == ["airflow"]
+        mounted = dict(volume.split(":")[:2] for volume in service["volumes"])
+        environment = service["environment"]
+        assert mounted["./deploy/airflow/dags"] == environment["AIRFLOW__CORE__DAGS_FOLDER"]
+        assert mounted["./services/pipeline/jobs/schedules.yaml"] == environment["STOCKFLOW_SCHEDULES"]
+        assert json.loads(environment["AIRFLOW_CONN_STOCKFLOW_PIPELINE"])["host"] == "pipeline-api"
 
 
 def test_compose_accepts_the_file(tmp_path: Path) -> None:
@@ -103,6 +119,6 @@ def test_compose_names_a_missing_secret(tmp_path: Path) -> None:
 
 
 def _config(compose: Path, *options: str) -> None:
-    argv = [str(compose), *options, "--file", str(FILE), "config", "--quiet"]
+    argv = [str(compose), *options, "--file", str(FILE), "--profile", "airflow", "config", "--quiet"]
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     subprocess.run(argv, check=True, capture_output=True, text=True, env=environment)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from services.pipeline.jobs.job import Interval, Job, find, jobs
 from services.pipeline.jobs.run import RunRequest, RunStatus
 from services.pipeline.jobs.scheduler import Scheduler, utc_now
 from services.pipeline.settings import Settings
+from tests.pipeline.batch.test_kills import environment
 from tests.pipeline.batch.test_runs import executed
 from tests.stack import ROOT
 
@@ -69,16 +69,10 @@ async def alerts(connection: Connection) -> list[dict[str, Any]]:
 @asynccontextmanager
 async def a_schedule_process(settings: Settings) -> AsyncIterator[asyncio.subprocess.Process]:
     """`python -m services.pipeline schedule`, killed at the end."""
-    environment = {
-        "DATABASE_URL": settings.database_url.get_secret_value(),
-        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
-        "REDIS_URL": settings.redis_url.get_secret_value(),
-        "MONGO_URL": settings.mongo_url.get_secret_value(),
-        "LAKE_URL": settings.lake_url,
-        "SCHEDULER_POLL_SECONDS": "0.05",
-    }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.pipeline", "schedule", cwd=ROOT, env=os.environ | environment
+        *(sys.executable, "-m", "services.pipeline", "schedule"),
+        cwd=ROOT,
+        env=environment(settings, SCHEDULER_POLL_SECONDS="0.05"),
     )
     try:
         yield process
