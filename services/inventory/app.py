@@ -1,5 +1,6 @@
 """The REST API of the inventory service."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ from libs.chassis.database import open_pool, readiness
 from libs.operations import events_document, outbox
 from services.inventory.group_commit import GroupCommit
 from services.inventory.routes import (
+    bulk,
     categories,
     exports,
     imports,
@@ -41,6 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
             url, size=settings.database_pool_size, application_name="inventory-api"
         ) as app.state.pool:
             app.state.ledger = GroupCommit(app.state.pool)
+            app.state.bulk = asyncio.Semaphore(bulk.MOST_AT_ONCE)
             yield
 
     routes = (

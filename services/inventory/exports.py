@@ -28,11 +28,12 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", 
 
 
 async def stream(
-    pool: Pool, dataset: Dataset, file_format: Format, warehouses: Collection[str] | None
+    pool: Pool, places: asyncio.Semaphore, dataset: Dataset, file_format: Format, warehouses: Collection[str] | None
 ) -> AsyncIterator[bytes]:
-    """The file of a dataset, columns named as in REST; with `warehouses`, of these only."""
+    """The file of a dataset, columns named as in REST; with `warehouses`, of these only. Holds one of `places`."""
     writer = _CsvWriter(dataset) if file_format == "csv" else _ParquetWriter(dataset)
     async with (
+        places,
         acquired(pool) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
         aclosing(datasets.read(connection, dataset, warehouses, ROWS_AT_ONCE)) as pieces,

@@ -4,7 +4,9 @@ import csv
 import io
 
 import pyarrow.parquet as parquet
+from fastapi import FastAPI
 
+from services.inventory.routes.bulk import MOST_AT_ONCE
 from tests.inventory.client import Inventory
 
 
@@ -38,3 +40,17 @@ async def test_an_unknown_dataset_is_refused(inventory: Inventory) -> None:
     answer = await inventory.http.get("/exports/passwords")
 
     assert answer.status_code == 422
+
+
+async def test_slow_readers_of_files_leave_connections_for_everybody_else(inventory: Inventory, app: FastAPI) -> None:
+    for _ in range(MOST_AT_ONCE):
+        await app.state.bulk.acquire()
+
+    refused = await inventory.http.get("/exports/products")
+    for _ in range(MOST_AT_ONCE):
+        app.state.bulk.release()
+    answers = [await inventory.http.get("/exports/products") for _ in range(MOST_AT_ONCE + 1)]
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "bulk-busy")
+    assert "Retry-After" in refused.headers
+    assert [answer.status_code for answer in answers] == [200] * len(answers)

@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 from services.inventory import exports
 from services.inventory.queries.datasets import DATASETS
 from services.inventory.routes.access import Reader
+from services.inventory.routes.bulk import Places
 from services.inventory.routes.posting import DatabasePool
 from services.inventory.table_files import Format
 
@@ -22,6 +23,7 @@ FILE: dict[int | str, dict[str, Any]] = {
 async def export_dataset(
     dataset: Literal["products", "stock-levels", "ledger-entries"],
     pool: DatabasePool,
+    places: Places,
     principal: Reader,
     file_format: Annotated[Format, Query(alias="format")] = "csv",
 ) -> StreamingResponse:
@@ -30,5 +32,5 @@ async def export_dataset(
     In CSV, text that a spreadsheet would take for a formula gets an apostrophe in front.
     """
     headers = {"Content-Disposition": f'attachment; filename="{dataset}.{file_format}"'}
-    content = exports.stream(pool, DATASETS[dataset], file_format, principal.warehouses)
+    content = exports.stream(pool, places, DATASETS[dataset], file_format, principal.warehouses)
     return StreamingResponse(content, media_type=MEDIA_TYPES[file_format], headers=headers)

@@ -12,6 +12,7 @@ from libs.chassis.problems import Problem
 from services.inventory import imports
 from services.inventory.imports import Import
 from services.inventory.routes.access import Operator, mark_replayed, refusals
+from services.inventory.routes.bulk import Places
 from services.inventory.routes.posting import DatabasePool
 from services.inventory.schemas.imports import ImportKind, ImportOut
 from services.inventory.table_files import Format
@@ -28,6 +29,7 @@ router = APIRouter(prefix=PATH, tags=["imports"], responses=refusals(409))
 async def import_file(
     request: Request,
     pool: DatabasePool,
+    places: Places,
     principal: Operator,
     response: Response,
     import_id: Annotated[UUID, Query(alias="importId", description="Chosen by the caller; sending it again is safe.")],
@@ -45,7 +47,9 @@ async def import_file(
     with TemporaryDirectory(prefix="stockflow-import-") as folder:
         path = Path(folder) / "file"
         await _save(request, path)
-        result = await imports.run(pool, Import(import_id, kind, path, file_format, principal.name, dry_run))
+        asked = Import(import_id, kind, path, file_format, principal.name, dry_run)
+        async with places:
+            result = await imports.run(pool, asked)
     if result.replayed:
         mark_replayed(response)
     return ImportOut(
