@@ -25,6 +25,16 @@ class Success:
     finished_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where the history of a job begins."""
+
+    interval_start: datetime
+    """Of the earliest interval that it was ever started for."""
+    requested_at: datetime
+    """When it was started for the first time."""
+
+
 def lag(last_success: Success | None, now: datetime) -> timedelta | None:
     """The age of the data: the time since the end of the latest interval that succeeded; None if none has."""
     return None if last_success is None else now - last_success.interval.end
@@ -38,21 +48,28 @@ def freshness(job: Job, last_success: Success | None, now: datetime) -> Freshnes
     return Freshness.FRESH if age.total_seconds() <= job.freshness_seconds else Freshness.STALE
 
 
-def due(job: Job, begun: Collection[tuple[str, Interval]], since: datetime | None, now: datetime) -> list[Interval]:
+def due(
+    job: Job, begun: Collection[tuple[str, Interval]], beginning: Beginning | None, now: datetime
+) -> list[Interval]:
     """The scheduled intervals that are over and were never begun, oldest first.
 
-    At most the latest `max_catchup` are looked at, and none before `since`, the start of the first interval that was
-    ever run: a job that never ran begins with the latest interval.
+    At most the latest `max_catchup`, and none before the job's beginning. A job that never ran begins with the latest.
     """
     return [
         interval
-        for interval in job.latest_intervals(now, 1 if since is None else job.max_catchup)
-        if (job.id, interval) not in begun and (since is None or interval.start >= since)
+        for interval in job.latest_intervals(now, 1 if beginning is None else job.max_catchup)
+        if (job.id, interval) not in begun and (beginning is None or interval.start >= beginning.interval_start)
     ]
 
 
 def overdue(
-    job: Job, succeeded: Collection[tuple[str, Interval]], since: datetime | None, now: datetime
+    job: Job, succeeded: Collection[tuple[str, Interval]], beginning: Beginning | None, now: datetime
 ) -> list[Interval]:
-    """The scheduled intervals that have not succeeded though their deadline has passed, oldest first."""
-    return due(job, succeeded, since, now - timedelta(seconds=job.deadline_seconds))
+    """The scheduled intervals that have not succeeded though their deadline has passed, oldest first.
+
+    None while the job has not had that time since it was started for the first time.
+    """
+    over_by = now - timedelta(seconds=job.deadline_seconds)
+    if beginning is None or beginning.requested_at > over_by:
+        return []
+    return due(job, succeeded, beginning, over_by)

@@ -4,22 +4,24 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from libs.chassis.database import Connection
-from services.pipeline.jobs.freshness import Success
+from services.pipeline.jobs.freshness import Beginning, Success
 from services.pipeline.jobs.job import Interval, Job
 
 
-async def first_interval_starts(connection: Connection, jobs: Collection[str]) -> dict[str, datetime]:
-    """Job id -> the start of the earliest interval that it was ever started for; without those that never were."""
+async def beginnings(connection: Connection, jobs: Collection[str]) -> dict[str, Beginning]:
+    """Job id -> where its history begins; without jobs that were never started."""
     rows = await connection.fetch(
         """
-        SELECT job, first.start
+        SELECT job, earliest.interval_start, first.requested_at
           FROM unnest($1::text[]) AS asked(job)
-         CROSS JOIN LATERAL (SELECT min(interval_start) AS start FROM run WHERE run.job = asked.job) AS first
-         WHERE first.start IS NOT NULL
+         CROSS JOIN LATERAL (SELECT interval_start FROM run WHERE run.job = asked.job
+                              ORDER BY interval_start LIMIT 1) AS earliest
+         CROSS JOIN LATERAL (SELECT requested_at FROM run WHERE run.job = asked.job
+                              ORDER BY requested_at LIMIT 1) AS first
         """,
         list(jobs),
     )
-    return {row["job"]: row["start"] for row in rows}
+    return {row["job"]: Beginning(row["interval_start"], row["requested_at"]) for row in rows}
 
 
 async def begun_intervals(connection: Connection, since: Mapping[str, datetime]) -> set[tuple[str, Interval]]:

@@ -8,7 +8,7 @@ leaders would start each interval once.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -81,25 +81,28 @@ class Scheduler:
         """Queue a run for every interval that is due, oldest first."""
         now = self._now()
         jobs = job_definitions.jobs().values()
-        first_starts = await schedule_queries.first_interval_starts(connection, [job.id for job in jobs])
+        beginnings = await schedule_queries.beginnings(connection, [job.id for job in jobs])
         windows = {job.id: job.latest_intervals(now, job.max_catchup)[0].start for job in jobs}
         begun = await schedule_queries.begun_intervals(connection, windows)
         for job in jobs:
-            for interval in freshness.due(job, begun, first_starts.get(job.id), now):
+            for interval in freshness.due(job, begun, beginnings.get(job.id), now):
                 await _start(connection, job, interval)
 
     async def watch(self, connection: Connection) -> None:
         """Measure how old the data of each job are, and tell once when a job has become late."""
         now = self._now()
         jobs = job_definitions.jobs().values()
-        first_starts = await schedule_queries.first_interval_starts(connection, [job.id for job in jobs])
+        beginnings = await schedule_queries.beginnings(connection, [job.id for job in jobs])
         successes = await schedule_queries.last_successes(connection, jobs)
-        window = min(job.latest_intervals(now, job.max_catchup + 1)[0].start for job in jobs)
-        succeeded = await schedule_queries.succeeded_intervals(connection, jobs, window)
+        longest_ago = min(
+            job.latest_intervals(now - timedelta(seconds=job.deadline_seconds), job.max_catchup)[0].start
+            for job in jobs
+        )
+        succeeded = await schedule_queries.succeeded_intervals(connection, jobs, longest_ago)
         for job in jobs:
             if (age := freshness.lag(successes.get(job.id), now)) is not None:
                 DATA_AGE.labels(job.id).set(age.total_seconds())
-            late = freshness.overdue(job, succeeded, first_starts.get(job.id), now)
+            late = freshness.overdue(job, succeeded, beginnings.get(job.id), now)
             OVERDUE.labels(job.id).set(len(late))
             if late and job.id not in self._late:
                 await self._tell(connection, job, late, now)
@@ -130,8 +133,9 @@ async def _start(connection: Connection, job: Job, interval: Interval) -> None:
     except RunInProgress as error:
         log.info("scheduler.left_to_others", job=job.id, interval=str(interval), reason=str(error))
         return
-    log.info("scheduler.started", job=job.id, interval=str(interval), run_id=str(started.run_id))
-    STARTED.labels(job.id).inc()
+    if started.is_new:
+        log.info("scheduler.started", job=job.id, interval=str(interval), run_id=str(started.run_id))
+        STARTED.labels(job.id).inc()
 
 
 def _deadline_missed(job: Job, late: list[Interval], now: datetime) -> DataQualityAlert:

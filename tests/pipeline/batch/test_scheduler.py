@@ -14,7 +14,7 @@ import pytest
 from libs.chassis.database import Connection, Pool, own_connection
 from services.pipeline.app import create_app
 from services.pipeline.jobs import freshness, runs
-from services.pipeline.jobs.freshness import Freshness, Success
+from services.pipeline.jobs.freshness import Beginning, Freshness, Success
 from services.pipeline.jobs.job import Interval, Job, find, jobs
 from services.pipeline.jobs.run import RunRequest, RunStatus
 from services.pipeline.jobs.scheduler import Scheduler, utc_now
@@ -88,6 +88,10 @@ async def succeed(pool: Pool, settings: Settings, job: str, interval: Interval) 
     assert await executed(pool, settings, run.run_id) is RunStatus.SUCCEEDED
 
 
+def since(start: datetime) -> Beginning:
+    return Beginning(start, start)
+
+
 def hours_before(interval: Interval, count: int) -> list[Interval]:
     return [Interval(interval.start - HOUR * back, interval.end - HOUR * back) for back in range(count, -1, -1)]
 
@@ -100,21 +104,20 @@ def test_an_interval_is_due_once_it_is_over() -> None:
     begun = {(HOURLY, LAST_HOUR)}
     following = Interval(LAST_HOUR.end, LAST_HOUR.end + HOUR)
 
-    assert freshness.due(find(HOURLY), begun, LAST_HOUR.start, following.end - timedelta(microseconds=1)) == []
-    assert freshness.due(find(HOURLY), begun, LAST_HOUR.start, following.end) == [following]
+    assert freshness.due(find(HOURLY), begun, since(LAST_HOUR.start), following.end - timedelta(microseconds=1)) == []
+    assert freshness.due(find(HOURLY), begun, since(LAST_HOUR.start), following.end) == [following]
 
 
 def test_a_gap_is_due_although_a_later_interval_was_run_by_hand() -> None:
     first, second, third = hours_before(LAST_HOUR, 2)
 
-    assert freshness.due(find(HOURLY), {(HOURLY, first), (HOURLY, third)}, first.start, NOON) == [second]
+    assert freshness.due(find(HOURLY), {(HOURLY, first), (HOURLY, third)}, since(first.start), NOON) == [second]
 
 
 def test_no_more_than_max_catchup_of_the_latest_are_due() -> None:
     job = find(HOURLY)
-    long_ago = NOON - 1000 * DAY
 
-    due = freshness.due(job, set(), long_ago, NOON)
+    due = freshness.due(job, set(), since(NOON - 1000 * DAY), NOON)
 
     assert len(due) == job.max_catchup
     assert due == sorted(due)
@@ -127,6 +130,17 @@ def test_deadlines_and_freshness_leave_time_for_the_job(job: Job) -> None:
 
     assert job.deadline_seconds >= job.timeout_seconds
     assert job.freshness_seconds >= (period.end - period.start).total_seconds() + job.deadline_seconds
+
+
+def test_a_job_is_not_late_before_it_has_had_its_time() -> None:
+    job = find(DAILY)
+    [interval] = job.latest_intervals(NOON, 1)
+    beginning = Beginning(interval.start, requested_at=NOON)
+    in_time = NOON + timedelta(seconds=job.deadline_seconds)
+
+    assert freshness.overdue(job, set(), None, NOON) == []
+    assert freshness.overdue(job, set(), beginning, in_time - timedelta(seconds=1)) == []
+    assert freshness.overdue(job, set(), beginning, in_time) == [interval]
 
 
 @pytest.mark.parametrize(
@@ -237,6 +251,7 @@ async def test_a_missed_deadline_is_told_once_until_the_job_is_on_time_again(
     deadline = LAST_HOUR.end + timedelta(seconds=find(HOURLY).deadline_seconds)
     async with a_leader(settings, clock) as (scheduler, leader):
         await scheduler.start_due(leader)
+        await connection.execute("UPDATE run SET requested_at = $1", LAST_HOUR.end)
         told = []
         for now in (deadline - timedelta(seconds=1), deadline, deadline + HOUR / 4):
             clock.now = now
