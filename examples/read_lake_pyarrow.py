@@ -8,12 +8,14 @@ import os
 
 import pyarrow.compute as pc
 from deltalake import DeltaTable
+from pyarrow.fs import FileSystem, SubTreeFileSystem
 
+table = DeltaTable(f"{os.environ['LAKE_URL']}/inventory-events")
+# Arrow's own file system: deltalake's is written in Python, and its threads may outlive the interpreter.
+filesystem, path = FileSystem.from_uri(table.table_uri)
 is_sale = (pc.field("transactionType") == "SALE") & ~pc.field("lineNo").is_null()
-events = (
-    DeltaTable(f"{os.environ['LAKE_URL']}/inventory-events")
-    .to_pyarrow_dataset()
-    .to_table(columns=["eventId", "date", "quantityChange"], filter=is_sale)
+events = table.to_pyarrow_dataset(filesystem=SubTreeFileSystem(path, filesystem)).to_table(
+    columns=["eventId", "date", "quantityChange"], filter=is_sale
 )
 once = events.group_by("eventId").aggregate([("date", "min"), ("quantityChange", "min")])
 sold = once.group_by("date_min").aggregate([("quantityChange_min", "sum")]).sort_by("date_min")
