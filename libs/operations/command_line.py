@@ -1,4 +1,7 @@
-"""What the services' command lines share: `dead-letters list|show|retry|edit|discard`, `projections rebuild NAME`."""
+"""What the services' command lines share.
+
+`dead-letters list|show|retry|edit|discard`, `events rebuild --group GROUP`, `projections rebuild NAME`.
+"""
 
 import argparse
 import getpass
@@ -30,6 +33,15 @@ def add_dead_letters(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         actions.add_parser(name, help=explanation).add_argument("id")
     actions.choices["edit"].add_argument("file", type=Path)
     actions.choices["discard"].add_argument("--note", required=True)
+
+
+def add_events(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", group: str) -> None:
+    """Add `events rebuild --group GROUP` to the command line of the service whose consumer group that is."""
+    actions = commands.add_parser("events", help="what follows from the topics").add_subparsers(
+        dest="action", required=True
+    )
+    rebuild = actions.add_parser("rebuild", help="build a group's tables anew, beside its running workers")
+    rebuild.add_argument("--group", required=True, choices=[group])
 
 
 def add_projections(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", **projections: str) -> None:

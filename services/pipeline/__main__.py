@@ -107,9 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("mail", help="send the mails that wait")
     commands.add_parser("lake-maintenance", help="rewrite closed days in few files without repeats, delete old files")
     commands.add_parser("relay", help="send the outbox to Kafka")
-    commands.add_parser("rebuild", help="build positions and facts anew from the topic, beside the running workers")
     commands.add_parser("republish", help="calculate and publish all metrics again, if the broker lost them")
     command_line.add_dead_letters(commands)
+    command_line.add_events(commands, "pipeline-stream")
     command_line.add_projections(commands, redis="stock and metrics in Redis, from Postgres")
     return parser
 

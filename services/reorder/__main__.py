@@ -75,9 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("api", help="serve the REST API")
     commands.add_parser("consume", help="events to positions and recommendations")
     commands.add_parser("relay", help="send the outbox to Kafka")
-    commands.add_parser("rebuild", help="build the positions anew from the topics, beside the running workers")
     commands.add_parser("republish", help="queue the events of open recommendations again, if the broker lost them")
     command_line.add_dead_letters(commands)
+    command_line.add_events(commands, "reorder-position")
     return parser
 
 
