@@ -66,6 +66,7 @@ class Supervised:
         self._on_restart = on_restart
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
 
     @property
     def pid(self) -> int | None:
@@ -74,15 +75,35 @@ class Supervised:
 
     async def start(self) -> None:
         """Return when the program is ready; from then on it is kept running. Raises StartFailed."""
-        await self._launch()
-        self.is_ready = True
-        self._watch = asyncio.create_task(self._keep_running(), name=f"keep {self.program.name} running")
+        async with self._changing:
+            await self._start()
 
     async def stop(self) -> None:
         """End the program: its stop signal, and SIGKILL for whatever is left of it after `stop_seconds`.
 
         Raises, when the program is stopped, what kept it from being supervised, if anything did.
         """
+        async with self._changing:
+            await self._stop()
+
+    async def restart(self) -> None:
+        """Stop the program and start it again. Raises StartFailed."""
+        async with self._changing:
+            await self._stop()
+            await self._start()
+
+    def kill(self) -> None:
+        """Crash the program with SIGKILL; it is started again."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGKILL)
+
+    async def _start(self) -> None:
+        await self._launch()
+        self.is_ready = True
+        self._watch = asyncio.create_task(self._keep_running(), name=f"keep {self.program.name} running")
+
+    async def _stop(self) -> None:
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.cancel()
@@ -90,12 +111,6 @@ class Supervised:
         await self._end()
         if watch is not None and not watch.cancelled():
             watch.result()
-
-    def kill(self) -> None:
-        """Crash the program with SIGKILL; it is started again."""
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGKILL)
 
     async def _launch(self) -> None:
         log_begins_at = self.program.log.stat().st_size if self.program.log.exists() else 0
@@ -211,10 +226,8 @@ class Supervisor:
             raise BaseExceptionGroup("some programs could not be kept running or stopped", errors)
 
     async def restart(self, name: str) -> None:
-        """Stop a program cleanly and start it again; does not count as a crash."""
-        supervised = self._supervised[name]
-        await supervised.stop()
-        await supervised.start()
+        """Stop a program cleanly and start it again; does not count as a crash. Calls at the same time take turns."""
+        await self._supervised[name].restart()
 
     def kill(self, name: str) -> None:
         """Crash a program with SIGKILL; it is started again."""

@@ -55,6 +55,37 @@ async def test_a_clean_restart_is_no_crash(supervisor: Supervisor, tmp_path: Pat
     assert supervisor.pids["sleeper"] != first
 
 
+async def test_restarts_at_the_same_time_take_turns_and_leave_one_process(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+
+    async def ready() -> None:
+        if not runs(int((log.read_text().split() or ["0"])[-1])):
+            raise NotReady
+
+    await supervisor.start(Program("sleeper", ("sh", "-c", "echo $$; exec sleep 600"), log, ready=ready))
+
+    await asyncio.gather(*(supervisor.restart("sleeper") for _ in range(3)))
+
+    started = [int(line) for line in log.read_text().split()]
+    assert len(started) == 4
+    assert [pid for pid in started if runs(pid)] == [supervisor.pids["sleeper"]]
+    assert supervisor.are_ready
+
+
+async def test_a_stop_waits_for_the_restarts_before_it_and_leaves_nothing(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    await supervisor.start(Program("sleeper", ("sh", "-c", "echo $$; exec sleep 600"), log))
+
+    await asyncio.gather(supervisor.restart("sleeper"), supervisor.restart("sleeper"), supervisor.stop())
+
+    assert supervisor.pids == {}
+    assert not any(runs(int(line)) for line in log.read_text().split())
+
+
 async def test_a_program_that_ends_at_once_fails_to_start_and_shows_its_last_words(
     supervisor: Supervisor, tmp_path: Path
 ) -> None:
