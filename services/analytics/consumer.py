@@ -18,7 +18,7 @@ from libs.events.settings import KafkaSettings
 from libs.events.sink import Claim, Fenced, PartitionBatch
 from libs.events.topics import ANALYTICS_EVENTS, INVENTORY_EVENTS, REORDER_EVENTS
 from services.analytics import documents, history
-from services.analytics.documents import DocumentStore, checkpoint_id, open_documents
+from services.analytics.documents import DocumentStore, Step, checkpoint_id, open_documents
 from services.analytics.settings import Settings
 
 GROUP = "analytics-history"
@@ -53,16 +53,16 @@ class HistorySink:
         await self._bury(batches)
         await self._store.write(history.documents(item.event for batch in batches for item in batch.received))
         failpoint("history.written")
-        stale = [batch for batch in batches if not await self._advance(batch)]
+        stale = await self._store.advance([_step(batch) for batch in batches])
         if stale:
-            raise Fenced([TopicPartition(batch.topic, batch.partition) for batch in stale])
+            raise Fenced(
+                [TopicPartition(batch.topic, batch.partition) for batch in batches if _checkpoint(batch) in stale]
+            )
 
     async def note_error(self, batches: Sequence[PartitionBatch], error: str) -> None:
         """As Sink.note_error."""
-        for batch in batches:
-            checkpoint = checkpoint_id(GROUP, batch.topic, batch.partition)
-            noted = {"lastError": dead_letter.printable(error)[:1000], "lastErrorAt": datetime.now(UTC)}
-            await self._store.advance(checkpoint, batch.epoch, noted, None)
+        noted = {"$set": {"lastError": dead_letter.printable(error)[:1000], "lastErrorAt": datetime.now(UTC)}}
+        await self._store.advance([Step(_checkpoint(batch), batch.epoch, noted) for batch in batches])
 
     async def retry_dead_letters(self) -> None:
         """As Sink.retry_dead_letters: only records that are no events die here, and those wait for a person."""
@@ -70,16 +70,6 @@ class HistorySink:
     def is_transient(self, error: BaseException) -> bool:
         """As Sink.is_transient."""
         return documents.is_transient(error) or isinstance(error, KafkaError | OSError | TimeoutError)
-
-    async def _advance(self, batch: PartitionBatch) -> bool:
-        checkpoint = checkpoint_id(GROUP, batch.topic, batch.partition)
-        progress = {
-            "nextOffset": batch.next_offset,
-            "anchorEventId": batch.anchor,
-            "lastError": None,
-            "lastErrorAt": None,
-        }
-        return await self._store.advance(checkpoint, batch.epoch, progress, latest_event_time(batch))
 
     async def _bury(self, batches: Sequence[PartitionBatch]) -> None:
         """Keep what cannot be applied, then mirror it. A crash in between mirrors it again."""
@@ -100,6 +90,20 @@ class HistorySink:
                 )
         finally:
             await sender.stop()
+
+
+def _checkpoint(batch: PartitionBatch) -> str:
+    return checkpoint_id(GROUP, batch.topic, batch.partition)
+
+
+def _step(batch: PartitionBatch) -> Step:
+    """The batch is written: its partition goes on behind it."""
+    progress = {"nextOffset": batch.next_offset, "anchorEventId": batch.anchor, "lastError": None, "lastErrorAt": None}
+    latest = latest_event_time(batch)
+    update: history.Document = {"$set": progress}
+    if latest is not None:
+        update["$max"] = {"maxEventTime": latest}
+    return Step(_checkpoint(batch), batch.epoch, update)
 
 
 def _letter(topic: str, poison: Poison) -> history.Document:

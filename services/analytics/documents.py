@@ -7,7 +7,7 @@ The one file that knows the driver.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -47,6 +47,17 @@ class _DecimalCodec(TypeCodec):
 
     def transform_bson(self, value: Any) -> Any:
         return value.to_decimal()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The progress of a partition, for as long as we own it."""
+
+    checkpoint: str
+    """As `checkpoint_id` names it."""
+    epoch: int
+    update: Document
+    """What becomes of the checkpoint."""
 
 
 class DocumentStore:
@@ -158,13 +169,20 @@ class DocumentStore:
         )
         return claimed
 
-    async def advance(self, checkpoint: str, epoch: int, progress: Document, latest_event_at: datetime | None) -> bool:
-        """Write the progress of a partition if the epoch is still ours; whether it was."""
-        update: Document = {"$set": progress, "$currentDate": {"updatedAt": True}}
-        if latest_event_at is not None:
-            update["$max"] = {"maxEventTime": latest_event_at}
-        result = await self._offsets.update_one({"_id": checkpoint, "epoch": epoch}, update)
-        return bool(result.matched_count)
+    async def advance(self, steps: Sequence[Step]) -> set[str]:
+        """Write the progress of partitions whose epoch is still ours; the checkpoints of those that are not."""
+        updates = [
+            UpdateOne(
+                {"_id": step.checkpoint, "epoch": step.epoch}, {**step.update, "$currentDate": {"updatedAt": True}}
+            )
+            for step in steps
+        ]
+        result = await self._offsets.bulk_write(updates, ordered=False)
+        if result.matched_count == len(steps):
+            return set()
+        found = self._offsets.find({"_id": {"$in": [step.checkpoint for step in steps]}}, {"epoch": True})
+        epochs = {checkpoint["_id"]: checkpoint["epoch"] async for checkpoint in found}
+        return {step.checkpoint for step in steps if epochs.get(step.checkpoint) != step.epoch}
 
     async def checkpoints(self, group: str) -> list[Document]:
         """Where a group stands, one document per topic and partition."""

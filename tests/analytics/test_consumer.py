@@ -52,6 +52,20 @@ async def test_a_fenced_worker_does_not_move_the_offset(sink: HistorySink) -> No
     assert (await sink.claim([PLACE]))[PLACE].next_offset == 1
 
 
+async def test_of_two_partitions_only_the_one_that_was_lost_stands_still(sink: HistorySink, mongo: Mongo) -> None:
+    other = TopicPartition("analytics-events", 3)
+    claims = await sink.claim([PLACE, other])
+    await sink.claim([PLACE])
+    ours = PartitionBatch(other.topic, other.partition, claims[other].epoch, [], [], 9, None)
+
+    with pytest.raises(Fenced) as refused:
+        await sink.write([a_batch(a_transaction("one"), epoch=claims[PLACE].epoch), ours])
+
+    assert refused.value.partitions == {PLACE}
+    offsets = {row["topic"]: row.get("nextOffset") async for row in mongo.consumer_offsets.find()}
+    assert offsets == {"inventory-events": None, "analytics-events": 9}
+
+
 async def test_why_a_write_is_put_off_is_noted_until_one_succeeds(sink: HistorySink, mongo: Mongo) -> None:
     batch = a_batch(a_transaction("one"), epoch=await epoch_of(sink))
 
