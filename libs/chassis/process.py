@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from libs.chassis import logging
+from libs.chassis import logging, loop_lag
 from libs.chassis.settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -83,6 +83,10 @@ class _ApiServer(uvicorn.Server):
         await super().startup(sockets)
         _freeze_garbage_collector(GC_GENERATION_0)
 
+    async def main_loop(self) -> None:
+        async with loop_lag.measured():
+            await super().main_loop()
+
 
 class _OpsServer(uvicorn.Server):
     """Runs beside the main work, which owns the signals."""
@@ -103,7 +107,8 @@ async def _supervise(main: Main, settings: ServiceSettings, health: Health) -> i
             log.info("started", ops_port=listener.getsockname()[1])
             _freeze_garbage_collector(GC_GENERATION_0_WORKER)
             try:
-                await _run_until_stopped(main, stop)
+                async with loop_lag.measured():
+                    await _run_until_stopped(main, stop)
             finally:
                 ops_server.should_exit = True
     except Exception:

@@ -141,6 +141,24 @@ async def test_the_ops_port_tells_the_reason_of_bad_health_and_the_metrics() -> 
             assert "stockflow_test_steps_total 1.0" in (await client.get(f"{running.url}/metrics")).text
 
 
+async def until_lag(running: Started, at_least: float) -> None:
+    """Wait until the process tells that a timer was so late."""
+    async with httpx.AsyncClient() as client, asyncio.timeout(20):
+        while True:
+            lines = (await client.get(f"{running.url}/metrics")).text.splitlines()
+            [lag] = [line.split()[1] for line in lines if line.startswith("stockflow_event_loop_lag_seconds ")]
+            if float(lag) >= at_least:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_a_call_that_blocks_shows_as_lag_of_the_event_loop(api: Started) -> None:
+    async with started("blocking") as running:
+        await until_serving(running)
+        await until_lag(running, 0.7)
+    await until_lag(api, 1e-9)
+
+
 async def test_requests_are_logged_with_their_id() -> None:
     async with started("api") as running:
         await until_serving(running)

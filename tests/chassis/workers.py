@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 
 from prometheus_client import Counter
 
@@ -15,6 +16,13 @@ STEPS = Counter("stockflow_test_steps", "Steps of a worker.")
 async def patient(stop: asyncio.Event) -> None:
     """Works until it is asked to stop."""
     STEPS.inc()
+    await stop.wait()
+
+
+async def blocking(stop: asyncio.Event) -> None:
+    """Keeps the event loop to itself for a while, then works until it is asked to stop."""
+    await asyncio.sleep(0.3)
+    time.sleep(1.0)  # noqa: ASYNC251 - that it blocks is the point
     await stop.wait()
 
 
@@ -32,7 +40,13 @@ async def deaf(_stop: asyncio.Event) -> None:
     await asyncio.Event().wait()
 
 
-WORKERS: dict[str, Main] = {"patient": patient, "crashing": crashing, "finished": finished, "deaf": deaf}
+WORKERS: dict[str, Main] = {
+    "patient": patient,
+    "blocking": blocking,
+    "crashing": crashing,
+    "finished": finished,
+    "deaf": deaf,
+}
 
 
 def start(kind: str) -> None:
