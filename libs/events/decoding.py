@@ -1,14 +1,15 @@
-"""Kafka records to events: one validation call for a whole batch, record by record only when that fails."""
+"""Kafka records to events: by column where all fields of an event are there, the others record by record."""
 
 import json
-import secrets
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from operator import attrgetter
 from typing import NamedTuple
 
 from aiokafka import ConsumerRecord
+from msgspec import Struct
 from pydantic import TypeAdapter, ValidationError
 
 from libs.events.envelope import BaseEvent
@@ -16,7 +17,6 @@ from libs.events.inventory import ExternalInventoryUpdate
 from libs.events.topics import INVENTORY_EVENTS, Topic
 
 _EXTERNAL = TypeAdapter(ExternalInventoryUpdate)
-_offset = attrgetter("offset")
 
 
 class Received(NamedTuple):
@@ -52,46 +52,38 @@ class NotAnEvent(ValueError):
 
 
 def decode(topic: Topic, records: Sequence[ConsumerRecord]) -> Decoded:
-    """Decode records of one topic, in order.
-
-    Each value is put behind a mark that nobody can know beforehand. Values that are not one whole JSON value each,
-    so that together they would read as something else, make fewer pairs than there are records.
-    """
-    mark = secrets.token_hex(8)
-    before = f'["{mark}",'.encode()
-    try:
-        joined = (b"]," + before).join(record.value for record in records)
-        pairs = topic.batch.validate_json(b"[" + before + joined + b"]]")
-    except (ValidationError, TypeError):
-        return _decode_singly(topic, records)
-    marks, events = zip(*pairs, strict=True)
-    if len(events) != len(records) or set(marks) != {mark}:
-        return _decode_singly(topic, records)
-    _share_field_names(events)
-    return Decoded(list(map(Received._make, zip(map(_offset, records), events, records, strict=True))), [], 0)
-
-
-def _decode_singly(topic: Topic, records: Sequence[ConsumerRecord]) -> Decoded:
-    decoded = Decoded([], [], 0)
-    skipped = 0
-    for record in records:
-        try:
-            event = _decode_one(topic, record.value)
-        except (ValidationError, NotAnEvent) as error:
-            decoded.poison.append(poison(record, error))
-            continue
+    """Decode records of one topic, in order: many at once where that can be done, the others one by one."""
+    events = _decode_by_column(topic, records)
+    received, poisoned, skipped = [], [], 0
+    for index, record in enumerate(records):
+        event = events.get(index)
+        if event is None:
+            try:
+                event = _decode_one(topic, record.value or b"")
+            except (ValidationError, NotAnEvent) as error:
+                poisoned.append(poison(record, error))
+                continue
         if event is None:
             skipped += 1
         else:
-            decoded.received.append(Received(record.offset, event, record))
-    _share_field_names(item.event for item in decoded.received)
-    return Decoded(decoded.received, decoded.poison, skipped)
+            received.append(Received(record.offset, event, record))
+    return Decoded(received, poisoned, skipped)
 
 
-def _share_field_names(events: Iterable[BaseEvent]) -> None:
-    """Give events of one class one set of field names: each has its own otherwise, two thirds of its memory."""
-    for event in events:
-        object.__setattr__(event, "__pydantic_fields_set__", _field_names(type(event)))
+def _decode_by_column(topic: Topic, records: Sequence[ConsumerRecord]) -> dict[int, BaseEvent]:
+    """Index -> event. Left out is what has another form, and all records of a type when one of them is not valid."""
+    read = topic.reader.decode
+    rows: dict[type[Struct], dict[int, Struct]] = defaultdict(dict)
+    for index, record in enumerate(records):
+        with suppress(ValueError):
+            if row := read(record.value or b""):
+                rows[type(row)][index] = row
+    events: dict[int, BaseEvent] = {}
+    for kind, columns in topic.columns.items():
+        if found := rows.get(kind):
+            with suppress(ValueError):
+                events.update(zip(found, columns.events(list(found.values())), strict=True))
+    return events
 
 
 @cache
@@ -104,16 +96,25 @@ def poison(record: ConsumerRecord, error: BaseException) -> Poison:
     return Poison(record.offset, record, type(error).__name__, str(error))
 
 
-def _decode_one(topic: Topic, value: bytes | None) -> BaseEvent | None:
+def _decode_one(topic: Topic, value: bytes) -> BaseEvent | None:
     """The event, or None when its type is unknown here. Raises ValidationError or NotAnEvent."""
     try:
-        fields = json.loads(value or b"")
-    except (ValueError, RecursionError) as error:
-        raise NotAnEvent(f"not JSON: {error}") from error
-    if not isinstance(fields, dict) or not isinstance(fields.get("eventType"), str):
-        raise NotAnEvent("not a JSON object with an eventType")
-    if fields["eventType"] not in topic.event_types:
-        return None
-    if topic is INVENTORY_EVENTS and fields["eventType"] == "INVENTORY_UPDATE" and fields.get("sequence") is None:
-        return _EXTERNAL.validate_json(value or b"")
-    return topic.single.validate_json(value or b"")
+        return _with_shared_names(topic.single.validate_json(value))
+    except ValidationError as invalid:
+        try:
+            fields = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise NotAnEvent(f"not JSON: {error}") from error
+        if not isinstance(fields, dict) or not isinstance(fields.get("eventType"), str):
+            raise NotAnEvent("not a JSON object with an eventType") from invalid
+        if fields["eventType"] not in topic.event_types:
+            return None
+        if topic is INVENTORY_EVENTS and fields["eventType"] == "INVENTORY_UPDATE" and fields.get("sequence") is None:
+            return _with_shared_names(_EXTERNAL.validate_json(value))
+        raise
+
+
+def _with_shared_names(event: BaseEvent) -> BaseEvent:
+    """The event with its class's set of field names: each has its own otherwise, two thirds of its memory."""
+    object.__setattr__(event, "__pydantic_fields_set__", _field_names(type(event)))
+    return event

@@ -3,15 +3,20 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any, Final, get_args
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
+from msgspec import Struct
+from msgspec.json import Decoder
 from pydantic import TypeAdapter
 
 from libs.events import client
 from libs.events.analytics import AnalyticsEvent
+from libs.events.columnar import Columns, columns_of
 from libs.events.envelope import Event
 from libs.events.inventory import InventoryEvent
 from libs.events.reorder import ReorderEvent
@@ -29,10 +34,12 @@ class Topic:
     events: tuple[type[Event], ...]
     event_types: Mapping[str, type[Event]]
     """Event type -> its model; some models serve several types."""
-    batch: TypeAdapter[list[tuple[str, Event]]]
-    """Validates a JSON array of pairs in one call: a mark, and the event."""
     single: TypeAdapter[Event]
     """Validates one event."""
+    columns: Mapping[type[Struct], Columns]
+    """How many events of one model are validated at once, by the rows that `reader` makes of them."""
+    reader: Decoder[Struct | None]
+    """Reads one event as a row; raises ValueError where that cannot be done."""
 
     @property
     def dead_letters(self) -> str:
@@ -45,7 +52,8 @@ def _topic(name: str, union: Any) -> Topic:
     event_types = {
         event_type: event for event in events for event_type in get_args(event.model_fields["event_type"].annotation)
     }
-    return Topic(name, events, event_types, TypeAdapter(list[tuple[str, union]]), TypeAdapter(union))
+    columns = columns_of(events)
+    return Topic(name, events, event_types, TypeAdapter(union), columns, Decoder(reduce(or_, columns, None)))
 
 
 INVENTORY_EVENTS: Final = _topic("inventory-events", InventoryEvent)

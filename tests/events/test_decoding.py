@@ -1,8 +1,13 @@
 import json
+from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from pydantic import ValidationError
 
 from libs.events.decoding import decode
+from libs.events.envelope import Event
 from libs.events.inventory import ExternalInventoryUpdate, InventoryUpdate
 from libs.events.topics import INVENTORY_EVENTS
 from tests.events.records import records
@@ -75,3 +80,77 @@ def test_what_no_store_can_keep_is_refused_by_every_group_alike(facts: dict[str,
     decoded = decode(INVENTORY_EVENTS, records(json.dumps(an_eight_field_message(**facts)).encode()))
 
     assert (len(decoded.received), len(decoded.poison)) == (0, 1)
+
+
+FIELDS = {name: json.dumps(value) for name, value in json.loads(GOOD).items()}
+ODD_VALUES = some.sampled_from(
+    [
+        *(
+            "null",
+            "true",
+            "0",
+            "-0",
+            "-1",
+            "1.0",
+            "1e2",
+            "01",
+            "NaN",
+            "9223372036854775808",
+            "1" + "0" * 40,
+            "[]",
+            "{}",
+        ),
+        *('""', '" "', '"a"', '"a "', '"\\u0000"', '"\\ud800"', '"\\ud83d\\ude00"', '"\u200b"', '"\u00e4"', '"\x01"'),
+        *('"7.25"', '"1e3"', '"-0.0000001"', '"NaN"', '"1_000"', '"1234567890123.123456"', "7.25", '" 1"', '"1"'),
+        *('"2026-03-02T12:00:00Z"', '"2026-03-02t12:00:00.1234567z"', '"2026-03-02T12:00:00"', '"20260302T120000Z"'),
+        *('"2026-03-02 12:00:00.999999999+05:30"', '"2026-W10-1T12:00:00Z"', '"2026-03-02T24:00:00Z"', '"1772452800"'),
+        *('"2026-02-30T12:00:00Z"', '"9999-12-31T23:59:59-14:00"', '"1969-12-31T23:59:59.999999Z"', "1772452800"),
+        *('"5B0C4B7E2D0A5F5E9C397C1F1D1F3F6A"', '"{5b0c4b7e-2d0a-5f5e-9c39-7c1f1d1f3f6a}"', '"5b0c4b7e-2d0a"'),
+        *('"SALE"', '"sale"', '"INVENTORY_UPDATE"', '"STOCK_LEVEL_CHANGE"', f'"{"x" * 65}"', f'"{"x" * 4097}"'),
+    ]
+)
+ODD_FIELDS = some.tuples(some.sampled_from([*FIELDS, "unit_cost", "sequence_", "extra"]), ODD_VALUES)
+
+
+def alone_with_pydantic(value: bytes) -> Event | None:
+    try:
+        return INVENTORY_EVENTS.single.validate_json(value)
+    except ValidationError:
+        return None
+
+
+@given(
+    replaced=some.lists(ODD_FIELDS, max_size=2),
+    left_out=some.sets(some.sampled_from([*FIELDS]), max_size=1),
+    added=some.lists(ODD_FIELDS, max_size=1),
+)
+def test_what_is_read_by_column_is_what_pydantic_makes_of_the_event_alone(
+    replaced: list[tuple[str, str]], left_out: set[str], added: list[tuple[str, str]]
+) -> None:
+    pairs = {name: value for name, value in {**FIELDS, **dict(replaced)}.items() if name not in left_out}
+    value = ("{" + ",".join(f'"{name}":{text}' for name, text in [*pairs.items(), *added]) + "}").encode()
+
+    decoded = decode(INVENTORY_EVENTS, records(GOOD, value, GOOD))
+
+    assert [repr(item.event) for item in decoded.received if item.offset != 1] == [repr(alone_with_pydantic(GOOD))] * 2
+    made = [item.event for item in decoded.received if item.offset == 1]
+    alone = alone_with_pydantic(value)
+    if alone is None:
+        assert all(isinstance(event, ExternalInventoryUpdate) for event in made)
+    else:
+        assert [repr(event) for event in made] == [repr(alone)]
+        assert [event.model_dump_json() for event in made] == [alone.model_dump_json()]
+
+
+def test_values_that_repeat_are_read_once() -> None:
+    values = [
+        an_inventory_update(sku=sku, sequence=number, unit_price=Decimal(price)).model_dump_json().encode()
+        for number, (sku, price) in enumerate([("A", "1.50"), ("B", "1.5"), ("A", "1.50"), ("A", "1.50")], 1)
+    ]
+
+    first, second, third, _ = [item.event for item in decode(INVENTORY_EVENTS, records(*values)).received]
+
+    assert isinstance(first, InventoryUpdate)
+    assert isinstance(second, InventoryUpdate)
+    assert first.sku is third.sku
+    assert (str(first.unit_price), str(second.unit_price)) == ("1.50", "1.5")
