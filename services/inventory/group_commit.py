@@ -23,6 +23,8 @@ MOST_TOGETHER = 200
 MOST_GROUPS = 2
 """One group is in Postgres while the next is decided in Python; more would only share the same processor."""
 
+NOT_KNOWN = "It is not known whether the transaction was posted. Send it again with the same transactionId."
+
 _Turn = asyncio.Future[Outcome | None]
 """The outcome that a leader brings, or None: lead yourself."""
 
@@ -62,10 +64,8 @@ class GroupCommit:
         try:
             first, *others = await self._post_together([document, *(each for each, _ in followers)])
         except BaseException as error:
-            # A leader whose client has gone takes nobody along: nothing is committed, and a repeat is safe.
-            cause = (
-                error if isinstance(error, Exception) else unavailable("try-again", "Nothing was changed. Try again.")
-            )
+            # A leader whose client has gone may have been stopped on either side of the commit.
+            cause = error if isinstance(error, Exception) else unavailable("try-again", NOT_KNOWN)
             for _, turn in followers:
                 if not turn.done():
                     turn.set_exception(cause)

@@ -125,14 +125,14 @@ def _transaction(lines: Iterator[tuple[int, Row]], actor: str) -> tuple[int, Imp
         length += len(piece)
         errors += _validated(piece, TransactionRow)[1]
     if length > MOST_LINES:
-        errors.append(_error(first_rows[0][0], "transactionId", f"{length} lines, at most {MOST_LINES} are taken"))
+        errors.append(row_error(first_rows[0][0], "transactionId", f"{length} lines, at most {MOST_LINES} are taken"))
     if errors:
         return length, None, errors
     first = valid[0][1]
     head = {name: getattr(first, name) for name in _HEAD}
     for number, row in valid:
         if {name: getattr(row, name) for name in _HEAD} != head:
-            errors.append(_error(number, None, "differs from the first row of its transaction"))
+            errors.append(row_error(number, None, "differs from the first row of its transaction"))
     if errors:
         return length, None, errors
     lines_in = [LineIn(**{name: getattr(row, name) for name in _LINE}) for _, row in valid]
@@ -150,15 +150,16 @@ def _validated(numbered: Iterable[tuple[int, Row]], model: type[Any]) -> tuple[l
     for number, row in numbered:
         try:
             if unstorable := [column for column, cell in row.items() if isinstance(cell, str) and "\x00" in cell]:
-                errors += [_error(number, column, "Text must not contain NUL characters") for column in unstorable]
+                errors += [row_error(number, column, "Text must not contain NUL characters") for column in unstorable]
                 continue
             valid.append((number, model.model_validate(row)))
         except ValidationError as refused:
             for fault in refused.errors(include_url=False, include_context=False, include_input=False):
                 column = str(fault["loc"][0]) if fault["loc"] else None
-                errors.append(_error(number, column, fault["msg"].removeprefix("Value error, ")))
+                errors.append(row_error(number, column, fault["msg"].removeprefix("Value error, ")))
     return valid, errors
 
 
-def _error(row: int, column: str | None, detail: str) -> RowError:
+def row_error(row: int, column: str | None, detail: str) -> RowError:
+    """A cell, or with no column a row, that is not what the resource takes."""
     return RowError(row=row, column=column, code="validation-failed", detail=detail)

@@ -15,14 +15,18 @@ from services.inventory import import_file, ledger
 from services.inventory.import_file import Documents, ImportedDocument, Piece, Products
 from services.inventory.ledger import MOST_ATTEMPTS
 from services.inventory.outcome import ErrorPolicy, Outcome, Rejected, Replayed
-from services.inventory.queries import catalogue, idempotency
+from services.inventory.queries import catalogue, idempotency, transactions
 from services.inventory.refusal import AlreadyExists, Archived, Refused, UnknownCategory
 from services.inventory.schemas.fields import request_hash
 from services.inventory.schemas.imports import ImportKind, ProductRow, RowError
 from services.inventory.statuses import REFUSALS
 from services.inventory.table_files import Format
 
+MOST_ERRORS = 10_000
+"""How many are listed: more would not be read, but held in memory."""
+
 STATEMENT_TIMEOUT = "60s"
+APART = "other rows of this transaction stand further up: rows of one transactionId stand together"
 
 
 @dataclass(slots=True)
@@ -32,13 +36,19 @@ class Result:
     rows: int = 0
     unchanged: int = 0
     errors: list[RowError] = field(default_factory=list)
+    error_count: int = 0
     applied: bool = False
     replayed: bool = False
 
     def refuse(self, row: int, refusal: Refused, detail: str | None = None) -> None:
         """Note that a rule refuses a row."""
         _, code = REFUSALS[type(refusal)]
-        self.errors.append(RowError(row=row, column=None, code=code, detail=detail or str(refusal)))
+        self.add([RowError(row=row, column=None, code=code, detail=detail or str(refusal))])
+
+    def add(self, errors: Sequence[RowError]) -> None:
+        """Note errors: all are counted, the first ones listed."""
+        self.error_count += len(errors)
+        self.errors += errors[: max(0, MOST_ERRORS - len(self.errors))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +90,7 @@ async def run(pool: Pool, asked: Import) -> Result:
             except BaseException:
                 await unit.rollback()
                 raise
-            result.applied = not (result.errors or asked.dry_run)
+            result.applied = not (result.error_count or asked.dry_run)
             await (unit.commit() if result.applied else unit.rollback())
             return result
 
@@ -93,7 +103,7 @@ async def _apply_pieces(connection: Connection, asked: Import) -> Result:
     result = Result()
     async for piece in _pieces(asked):
         result.rows += piece.rows
-        result.errors += piece.errors
+        result.add(piece.errors)
         if isinstance(piece, Products):
             await _create_products(connection, piece, result)
         else:
@@ -133,12 +143,27 @@ async def _create_products(connection: Connection, piece: Products, result: Resu
 
 
 async def _post_documents(connection: Connection, piece: Documents, result: Result) -> None:
-    waiting = piece.documents
+    waiting = await _standing_together(connection, piece.documents, result)
     while waiting:
         documents = [each.document for each in waiting]
         outcomes = await ledger.post_in(connection, documents, ErrorPolicy.ACCEPT_VALID)
         remainders = [_note(each, outcome, result) for each, outcome in zip(waiting, outcomes, strict=True)]
         waiting = [each for each in remainders if each is not None]
+
+
+async def _standing_together(
+    connection: Connection, documents: Sequence[ImportedDocument], result: Result
+) -> list[ImportedDocument]:
+    """The documents without those whose other rows stood further up in the file: these are noted as errors."""
+    seen = await transactions.posted_here(connection, [each.document.transaction_id for each in documents])
+    together = []
+    for each in documents:
+        if each.document.transaction_id in seen:
+            result.add([import_file.row_error(row, "transactionId", APART) for row in each.rows])
+        else:
+            together.append(each)
+        seen.add(each.document.transaction_id)
+    return together
 
 
 def _note(imported: ImportedDocument, outcome: Outcome, result: Result) -> ImportedDocument | None:

@@ -15,7 +15,7 @@ from libs.events.inventory import LevelChangeCause
 from services.inventory import book, events, outcome, reservation, transaction
 from services.inventory.book import Book
 from services.inventory.outcome import ErrorPolicy, Outcome, Posted, Rejected
-from services.inventory.queries import holds, transactions
+from services.inventory.queries import holds, levels, transactions
 from services.inventory.refusal import Refused
 from services.inventory.reservation import Hold, Share
 from services.inventory.transaction import Document, Line, Posting
@@ -152,3 +152,5 @@ async def _write(connection: Connection, locked: Book, posted: Sequence[Posted])
     entries = [(each.document, entry) for each in posted for entry in each.entries]
     await transactions.insert_entries(connection, entries, locked.now)
     await book.save(connection, locked)
+    if refused := set(locked.created) - locked.changed:
+        await levels.remove(connection, refused)

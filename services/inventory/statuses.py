@@ -45,6 +45,7 @@ CONSTRAINTS: Final[ConstraintMap] = {
     "on_hand_not_negative": (409, "stock-inconsistent", "The level does not agree with the ledger: repair it."),
     "reserved_not_negative": (409, "stock-inconsistent", "The level does not agree with its reservations: repair it."),
     "reserved_within_on_hand": (409, "stock-inconsistent", "More units would be reserved than are on hand."),
+    "balance_continues": (409, "stock-inconsistent", "The level does not agree with the ledger: repair it."),
     "ledger_entry_pkey": (409, "stock-inconsistent", "The level does not agree with the ledger: repair it."),
     "repair_undone_once": (409, "already-undone", "The repair is undone already."),
     "reversed_once": (409, "already-reversed", "The transaction is reversed already."),

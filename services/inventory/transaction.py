@@ -226,6 +226,12 @@ def _check_transfer(lines: Sequence[Line]) -> None:
     if unbalanced:
         faults = [fault("/lines", f"{sku}: lines sum to {total}, not 0") for sku, total in unbalanced.items()]
         raise UnbalancedTransfer(faults[0]["detail"], faults)
+    warehouses: dict[str, set[str]] = defaultdict(set)
+    for line in lines:
+        warehouses[line.sku].add(line.warehouse_id)
+    faults = [fault("/lines", f"{sku} stays in {names.pop()}") for sku, names in warehouses.items() if len(names) == 1]
+    if faults:
+        raise WrongLine(f"A transfer moves stock between warehouses: {faults[0]['detail']}", faults)
 
 
 def _unusable(item: StockItem, catalogued: Catalogued) -> Refused:

@@ -24,6 +24,17 @@ async def test_valid_documents_are_accepted_beside_refused_ones(inventory: Inven
     assert (await inventory.level())["quantityOnHand"] == 5
 
 
+async def test_a_refused_document_leaves_no_level_behind(inventory: Inventory) -> None:
+    receipt = a_document("RECEIPT", a_line(inventory.sku, 5))
+    refused = a_document("ADJUSTMENT", a_line(inventory.sku, 1, "PARIS-1"), a_line(inventory.sku, -9), reason="found")
+
+    result = await post_batch(inventory, "acceptValid", receipt, refused)
+
+    levels = (await inventory.http.get("/stock-levels", params={"sku": inventory.sku})).json()["items"]
+    assert (result["posted"], result["rejected"]) == (1, 1)
+    assert [level["warehouseId"] for level in levels] == ["BERLIN-1"]
+
+
 async def test_one_refused_document_refuses_all_when_asked(inventory: Inventory) -> None:
     receipt, sale = a_document("RECEIPT", a_line(inventory.sku, 5)), a_document("SALE", a_line(inventory.sku, -9))
 

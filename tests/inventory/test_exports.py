@@ -4,6 +4,7 @@ import csv
 import io
 
 import pyarrow.parquet as parquet
+import pytest
 from fastapi import FastAPI
 
 from services.inventory.routes.bulk import MOST_AT_ONCE
@@ -40,6 +41,22 @@ async def test_an_unknown_dataset_is_refused(inventory: Inventory) -> None:
     answer = await inventory.http.get("/exports/passwords")
 
     assert answer.status_code == 422
+
+
+async def test_a_busy_database_is_told_before_the_file_begins(
+    inventory: Inventory, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("libs.chassis.database.ACQUIRE_TIMEOUT_SECONDS", 0.05)
+    pool = app.state.pool
+    busy = [await pool.acquire() for _ in range(pool.get_max_size())]
+
+    refused = await inventory.http.get("/exports/products")
+    for connection in busy:
+        await pool.release(connection)
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "database-busy")
+    assert not app.state.bulk.locked()
+    assert (await inventory.http.get("/exports/products")).status_code == 200
 
 
 async def test_slow_readers_of_files_leave_connections_for_everybody_else(inventory: Inventory, app: FastAPI) -> None:

@@ -95,6 +95,30 @@ async def test_transactions_are_imported_with_their_costs_and_prices(inventory: 
     assert [(entry["unitCost"], entry["unitPrice"]) for entry in entries] == [("1.25", None), (None, "-2.5")]
 
 
+async def test_rows_of_a_transaction_that_stand_apart_are_refused(inventory: Inventory) -> None:
+    sale = f"{uuid4()},SALE,{inventory.sku},BERLIN-1,-1\n"
+    receipt = f"{uuid4()},RECEIPT,{inventory.sku},BERLIN-1,5\n"
+    further_on = "".join(f"{uuid4()},RECEIPT,{inventory.sku},BERLIN-1,1\n" for _ in range(1_000))
+
+    result = await import_file(
+        inventory,
+        "transactions",
+        f"transactionId,transactionType,sku,warehouseId,quantityChange\n{receipt}{sale}{receipt}{further_on}{sale}",
+    )
+
+    assert [(error["row"], error["column"]) for error in result["errors"]] == [
+        (3, "transactionId"),
+        (1_004, "transactionId"),
+    ]
+
+
+async def test_more_errors_than_anybody_reads_are_counted(inventory: Inventory) -> None:
+    result = await import_file(inventory, "products", "sku,name\n" + ",\n" * 6_000)
+
+    assert (result["errorCount"], len(result["errors"])) == (12_000, 10_000)
+    assert result["errors"][-1]["row"] == 5_000
+
+
 @pytest.mark.parametrize(
     ("column", "cell"),
     [("quantityChange", "1_000"), ("occurredAt", "1700000000"), ("occurredAt", "20200101"), ("notes", "a\0b")],

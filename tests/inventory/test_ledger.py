@@ -58,27 +58,33 @@ async def test_the_service_itself_has_no_grant_to_change_history(connection: Con
 
 
 @pytest.mark.parametrize(
-    ("before", "change", "after", "constraint"),
-    [(5, -1, 5, "balance_adds_up"), (0, -1, -1, "balance_not_negative")],
+    ("sequence", "before", "change", "after", "constraint"),
+    [
+        (2, 5, -1, 5, "balance_adds_up"),
+        (2, 0, -1, -1, "balance_not_negative"),
+        (2, 6, -1, 5, "balance_continues"),
+        (3, 5, -1, 4, "balance_continues"),
+    ],
 )
 async def test_a_wrong_balance_is_refused(
-    inventory: Inventory, connection: Connection, before: int, change: int, after: int, constraint: str
+    inventory: Inventory, connection: Connection, sequence: int, before: int, change: int, after: int, constraint: str
 ) -> None:
     receipt = await inventory.receive(5)
 
-    with pytest.raises(asyncpg.CheckViolationError) as refused:
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError) as refused:
         await connection.execute(
             """
             INSERT INTO ledger_entry (sku, warehouse_id, sequence, transaction_id, line_no, quantity_change,
                                       quantity_before, quantity_after, quantity_reserved_after, revision, occurred_at,
                                       recorded_at)
-            VALUES ($1, 'BERLIN-1', 2, $2, 2, $3, $4, $5, 0, 2, now(), now())
+            VALUES ($1, 'BERLIN-1', $6, $2, 2, $3, $4, $5, 0, 2, now(), now())
             """,
             inventory.sku,
             receipt["transactionId"],
             change,
             before,
             after,
+            sequence,
         )
 
     assert refused.value.constraint_name == constraint

@@ -59,6 +59,18 @@ async def test_a_repair_is_undone_unless_the_level_has_changed_since(inventory: 
     assert (await inventory.level())["quantityOnHand"] == 6
 
 
+async def test_nothing_is_posted_on_a_level_that_drifted(inventory: Inventory, owner: Connection) -> None:
+    await inventory.receive(5)
+    await let_the_level_drift(owner, inventory.sku)
+
+    refused = await inventory.sell(6)
+    repaired = await inventory.http.post("/stock-repairs", json=a_repair(inventory.sku))
+    sold = await inventory.sell(5)
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "stock-inconsistent")
+    assert (repaired.status_code, sold.status_code) == (201, 201)
+
+
 async def test_a_level_that_does_not_hold_what_is_overdue_waits_for_its_repair(
     inventory: Inventory, owner: Connection, pool: Pool
 ) -> None:

@@ -1,6 +1,8 @@
 """Reservations over REST."""
 
 import asyncio
+import csv
+import io
 from typing import Any
 from uuid import uuid4
 
@@ -127,6 +129,8 @@ async def test_an_overdue_hold_never_refuses_a_sale_nor_shows_in_the_level(
     assert (await inventory.level())["quantityAvailable"] == 10
     listed = await inventory.http.get("/stock-levels", params={"sku": inventory.sku})
     assert listed.json()["items"][0]["quantityAvailable"] == 10
+    exported = csv.DictReader(io.StringIO((await inventory.http.get("/exports/stock-levels")).text))
+    assert [row["quantityAvailable"] for row in exported if row["sku"] == inventory.sku] == ["10"]
     sale = await inventory.sell(10)
 
     assert sale.status_code == 201

@@ -131,6 +131,15 @@ async def test_a_transfer_moves_units_and_must_sum_to_zero(inventory: Inventory)
     assert (unbalanced.status_code, unbalanced.json()["code"]) == (422, "unbalanced-transfer")
 
 
+async def test_a_transfer_leaves_its_warehouse(inventory: Inventory) -> None:
+    await inventory.receive(10)
+
+    answer = await inventory.post(a_document("TRANSFER", a_line(inventory.sku, -4), a_line(inventory.sku, 4)))
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "wrong-line")
+    assert answer.json()["detail"].endswith(f"{inventory.sku} stays in BERLIN-1")
+
+
 async def test_a_count_sets_the_stock_to_what_was_found(inventory: Inventory) -> None:
     await inventory.receive(10)
     line = {"sku": inventory.sku, "warehouseId": "BERLIN-1", "countedQuantity": 7, "expectedQuantity": 10}

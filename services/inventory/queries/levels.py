@@ -8,12 +8,12 @@ from services.inventory.stock import StockItem, StockLevel
 from services.inventory.transaction import Catalogued
 
 
-async def create_missing(connection: Connection, items: Sequence[StockItem]) -> None:
-    """Create the levels, with nothing on hand, of the items that have none; `items` are sorted.
+async def create_missing(connection: Connection, items: Sequence[StockItem]) -> list[StockItem]:
+    """Create the levels, with nothing on hand, of the items that have none; returns these. `items` are sorted.
 
     Items whose product or warehouse is unknown are left out.
     """
-    await connection.execute(
+    rows = await connection.fetch(
         """
         INSERT INTO stock_level (sku, warehouse_id)
         SELECT sku, warehouse_id
@@ -24,6 +24,20 @@ async def create_missing(connection: Connection, items: Sequence[StockItem]) -> 
                             WHERE present.sku = wanted.sku AND present.warehouse_id = wanted.warehouse_id)
          ORDER BY sku, warehouse_id
         ON CONFLICT DO NOTHING
+        RETURNING sku, warehouse_id
+        """,
+        *_columns(items),
+    )
+    return [StockItem(*row) for row in rows]
+
+
+async def remove(connection: Connection, items: Collection[StockItem]) -> None:
+    """Take back levels that were created and not used in this database transaction."""
+    await connection.execute(
+        """
+        DELETE FROM stock_level AS level
+         USING unnest($1::text[], $2::text[]) AS unused(sku, warehouse_id)
+         WHERE level.sku = unused.sku AND level.warehouse_id = unused.warehouse_id
         """,
         *_columns(items),
     )

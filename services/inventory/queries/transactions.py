@@ -19,6 +19,18 @@ async def known(connection: Connection, transaction_ids: Collection[UUID]) -> di
     return {row[0]: row[1] for row in rows}
 
 
+async def posted_here(connection: Connection, transaction_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the transactions that were posted earlier in this very database transaction."""
+    rows = await connection.fetch(
+        """
+        SELECT transaction_id FROM stock_transaction
+         WHERE transaction_id = ANY($1::uuid[]) AND xid = pg_current_xact_id()
+        """,
+        list(transaction_ids),
+    )
+    return {row[0] for row in rows}
+
+
 async def insert(connection: Connection, documents: Sequence[Document], recorded_at: datetime) -> int:
     """Write the documents and return how many were new; one that somebody else posted meanwhile is left out.
 

@@ -1,10 +1,12 @@
 """Exports of whole datasets."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 
+from libs.chassis.database import Connection
 from services.inventory import exports
 from services.inventory.queries.datasets import DATASETS
 from services.inventory.routes.access import Reader
@@ -19,11 +21,16 @@ FILE: dict[int | str, dict[str, Any]] = {
 }
 
 
+async def _snapshot(pool: DatabasePool, places: Places) -> AsyncIterator[Connection]:
+    # Taken before the answer begins, when a busy database can still be told, and given back after its last byte.
+    async with exports.snapshot(pool, places) as connection:
+        yield connection
+
+
 @router.get("/{dataset}", response_class=StreamingResponse, responses=FILE)
 async def export_dataset(
     dataset: Literal["products", "stock-levels", "ledger-entries"],
-    pool: DatabasePool,
-    places: Places,
+    snapshot: Annotated[Connection, Depends(_snapshot)],
     principal: Reader,
     file_format: Annotated[Format, Query(alias="format")] = "csv",
 ) -> StreamingResponse:
@@ -32,5 +39,5 @@ async def export_dataset(
     In CSV, text that a spreadsheet would take for a formula gets an apostrophe in front.
     """
     headers = {"Content-Disposition": f'attachment; filename="{dataset}.{file_format}"'}
-    content = exports.stream(pool, places, DATASETS[dataset], file_format, principal.warehouses)
+    content = exports.stream(snapshot, DATASETS[dataset], file_format, principal.warehouses)
     return StreamingResponse(content, media_type=MEDIA_TYPES[file_format], headers=headers)

@@ -58,6 +58,7 @@ async def import_file(
         applied=result.applied,
         rows=result.rows,
         unchanged=result.unchanged,
+        error_count=result.error_count,
         errors=result.errors,
     )
 

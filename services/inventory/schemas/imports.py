@@ -117,4 +117,5 @@ class ImportOut(ApiModel):
     applied: bool
     rows: int
     unchanged: Annotated[int, Field(description="Rows that were imported before.")]
+    error_count: Annotated[int, Field(description="All errors; the first 10,000 are listed.")]
     errors: list[RowError]
