@@ -6,6 +6,7 @@ partitions keeps polling, and nothing here is ever committed without explicit of
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Collection, Iterable, Sequence
@@ -94,13 +95,23 @@ class _Lease:
     topic: Topic
     epoch: int
     next_offset: int
+    """Behind what was polled."""
     taken_offset: int
+    """Behind what was handed to the sink."""
+    written_offset: int
+    """Behind what the sink has written."""
     received: list[Received] = field(default_factory=list)
     poison: list[Poison] = field(default_factory=list)
     waiting_bytes: int = 0
     """Size of the values that were polled and not handed to the sink yet."""
     last: ConsumerRecord | None = None
     dead_in_a_row: int = 0
+    failures: int = 0
+    """Writes in a row that the infrastructure failed; until one succeeds, no more is read."""
+    put_off: list[PartitionBatch] = field(default_factory=list)
+    """What those writes were about, in order; it is tried again as it is."""
+    put_off_since: float = 0.0
+    put_off_until: float = 0.0
 
     @property
     def waiting(self) -> int:
@@ -134,6 +145,20 @@ class _Lease:
         self.received, self.poison, self.waiting_bytes = [], [], 0
         self.taken_offset = self.next_offset
         return batch
+
+    def fail(self, batch: PartitionBatch) -> None:
+        """Keep a batch that the infrastructure has failed, for a while that is longer each time."""
+        now = time.monotonic()
+        if not self.failures:
+            self.put_off_since = now
+        self.failures += 1
+        self.put_off_until = now + _pause_seconds(self.failures)
+        self.put_off.append(batch)
+
+    def take_put_off(self) -> Sequence[PartitionBatch]:
+        """What is to be tried again."""
+        batches, self.put_off = self.put_off, []
+        return batches
 
 
 class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -214,7 +239,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         now = time.monotonic()
         if now - self._polled_at > STALLED_SECONDS:
             return f"has not polled for {now - self._polled_at:.0f} s"
-        began_at = self._writing_since or self._waiting_since
+        put_off = [lease.put_off_since for lease in self._leases.values() if lease.failures]
+        began_at = min(put_off, default=None) or self._writing_since or self._waiting_since
         if began_at and now - max(self._progressed_at, began_at) > STALLED_SECONDS:
             return f"has written nothing for {now - self._progressed_at:.0f} s"
         return None
@@ -276,16 +302,17 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer.resume(*(resting & self._consumer.assignment()))
 
     def _readable(self) -> Sequence[TopicPartition]:
-        """The claimed partitions, none while enough is waiting to be written."""
-        return () if self._is_full() else tuple(self._leases)
-
-    def _waiting(self) -> int:
-        return sum(lease.waiting for lease in self._leases.values())
+        """The claimed partitions that are not put off, none while enough of them is waiting to be written."""
+        if self._is_full():
+            return ()
+        return tuple(partition for partition, lease in self._leases.items() if not lease.failures)
 
     def _is_full(self) -> bool:
-        """Whether enough waits for a whole write."""
-        waiting_bytes = sum(lease.waiting_bytes for lease in self._leases.values())
-        return self._waiting() >= self._flush_max_records or waiting_bytes >= self._flush_max_bytes
+        """Whether enough waits for a whole write, apart from what is put off."""
+        leases = [lease for lease in self._leases.values() if not lease.failures]
+        waiting = sum(lease.waiting for lease in leases)
+        waiting_bytes = sum(lease.waiting_bytes for lease in leases)
+        return waiting >= self._flush_max_records or waiting_bytes >= self._flush_max_bytes
 
     def _poll_timeout_ms(self) -> int:
         if self._kafka.fetch_pause_ms:
@@ -306,11 +333,11 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             self._retried_at = time.monotonic()
             self._writing = asyncio.create_task(self._retry_dead_letters())
             return
-        if self._waiting_since is None:
-            return
-        waited = time.monotonic() - self._waiting_since
-        if waited >= self._flush_max_age_seconds or self._is_full():
-            self._writing = asyncio.create_task(self._write_waiting())
+        now = time.monotonic()
+        is_old = self._waiting_since is not None and now - self._waiting_since >= self._flush_max_age_seconds
+        is_due = any(lease.put_off and lease.put_off_until <= now for lease in self._leases.values())
+        if is_old or is_due or self._is_full():
+            self._writing = asyncio.create_task(self._write_waiting(now))
 
     async def _retry_dead_letters(self) -> None:
         try:
@@ -325,20 +352,27 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         deadline = time.monotonic() + seconds
         if self._writing:
             await asyncio.wait({self._writing}, timeout=seconds)
-        if self._waiting() and (self._writing is None or self._writing.done()):
+        is_unwritten = any(lease.waiting or lease.put_off for lease in self._leases.values())
+        if is_unwritten and (self._writing is None or self._writing.done()):
             _raise_failure(self._writing)
-            self._writing = asyncio.create_task(self._write_waiting())
+            self._writing = asyncio.create_task(self._write_waiting(math.inf))
             await asyncio.wait({self._writing}, timeout=max(0.0, deadline - time.monotonic()))
 
-    async def _write_waiting(self) -> None:
+    async def _write_waiting(self, now: float) -> None:
+        """Write what waits: first each partition that was put off until `now` by itself, then the others together."""
         self._writing_since, self._waiting_since = time.monotonic(), None
-        await self._write([lease.take(partition) for partition, lease in self._leases.items() if lease.waiting])
+        for lease in list(self._leases.values()):
+            if lease.put_off_until <= now:
+                for batch in lease.take_put_off():
+                    await self._write([batch])
+        ready = [(place, lease) for place, lease in self._leases.items() if lease.waiting and not lease.failures]
+        await self._write([lease.take(place) for place, lease in ready])
         self._writing_since = None
 
     async def _write(self, batches: Sequence[PartitionBatch]) -> None:
-        """Write until every record counts, is a dead letter, or belongs to somebody else."""
+        """Write until every record counts, is a dead letter, is put off, or belongs to somebody else."""
         tries = 0
-        while batches := self._still_ours(batches):
+        while batches := self._writable(batches):
             tries += 1
             self._refuse_flood(batches)
             try:
@@ -351,13 +385,14 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             except Exception as error:
                 if self._sink.is_transient(error):
                     await self._note(batches, error)
-                    await self._back_off(tries, error)
-                elif sum(batch.size for batch in batches) > 1:
+                    self._put_off(batches, error)
+                    return
+                if sum(batch.size for batch in batches) > 1:
                     log.warning("consumer.bisecting", group=self._sink.group, error=repr(error))
                     for part in _parts(batches):
                         await self._write([part])
                     return
-                elif tries < TRIES_OF_ONE_RECORD:
+                if tries < TRIES_OF_ONE_RECORD:
                     await asyncio.sleep(0.1 * tries)
                 else:
                     batches = _condemned(batches, error)
@@ -366,9 +401,23 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._written(batches)
                 return
 
-    def _still_ours(self, batches: Iterable[PartitionBatch]) -> list[PartitionBatch]:
-        ours = {(partition, lease.epoch) for partition, lease in self._leases.items()}
-        return [batch for batch in batches if (TopicPartition(batch.topic, batch.partition), batch.epoch) in ours]
+    def _writable(self, batches: Iterable[PartitionBatch]) -> list[PartitionBatch]:
+        """The batches of partitions that are ours. What follows a part that was put off is put off with it."""
+        writable: list[PartitionBatch] = []
+        for batch in batches:
+            lease = self._leases.get(TopicPartition(batch.topic, batch.partition))
+            if lease and lease.epoch == batch.epoch:
+                (lease.put_off if lease.put_off else writable).append(batch)
+        return writable
+
+    def _put_off(self, batches: Sequence[PartitionBatch], error: Exception) -> None:
+        """Let these partitions wait, each for a time of its own, while the others go on."""
+        TRANSIENT_ERRORS.labels(self._sink.group).inc()
+        log.warning("consumer.put_off", group=self._sink.group, error=repr(error), partitions=len(batches))
+        for batch in batches:
+            lease = self._leases.get(TopicPartition(batch.topic, batch.partition))
+            if lease and lease.epoch == batch.epoch:
+                lease.fail(batch)
 
     def _lose(self, partitions: Collection[TopicPartition]) -> None:
         FENCED.labels(self._sink.group).inc(len(partitions))
@@ -408,7 +457,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _back_off(self, tries: int, error: Exception) -> None:
         TRANSIENT_ERRORS.labels(self._sink.group).inc()
-        delay = min(0.1 * 2 ** min(tries, 7), 10.0) * random.uniform(0.5, 1.0)
+        delay = _pause_seconds(tries)
         log.warning("consumer.backing_off", group=self._sink.group, error=repr(error), seconds=round(delay, 2))
         await asyncio.sleep(delay)
 
@@ -421,6 +470,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             self._to_commit[partition] = batch.next_offset
             if lease := self._leases.get(partition):
                 lease.dead_in_a_row = _trailing_run(batch, lease.dead_in_a_row)
+                lease.written_offset = batch.next_offset
+                lease.failures = 0
             topic = self._topics[batch.topic].name
             APPLIED.labels(group, topic).inc(len(batch.received))
             DEAD_LETTERS.labels(group, topic).inc(len(batch.poison))
@@ -450,7 +501,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             offset = self._start(partition, claims[partition], beginnings[partition], ends[partition], found)
             self._consumer.seek(partition, offset)
             topic = self._topics[partition.topic]
-            self._leases[partition] = _Lease(topic, claims[partition].epoch, offset, offset)
+            self._leases[partition] = _Lease(topic, claims[partition].epoch, offset, offset, offset)
         log.info("consumer.claimed", group=self._sink.group, partitions=len(partitions), generation=generation)
 
     def _start(
@@ -486,7 +537,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition, lease in self._leases.items():
             highwater = self._consumer.highwater(partition)
             if highwater is not None:
-                behind = highwater - lease.taken_offset
+                behind = highwater - lease.written_offset
                 place = (self._sink.group, lease.topic.name, partition.partition)
                 LAG_MESSAGES.labels(*place).set(max(0, behind))
                 waited = time.time() - lease.last.timestamp / 1000 if lease.last and behind > 0 else 0.0
@@ -499,6 +550,11 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.wait_for(self._consumer.commit(offsets), STOP_SECONDS)
         except (CommitFailedError, IllegalStateError, KafkaError, TimeoutError):
             COMMIT_ERRORS.labels(self._sink.group).inc()
+
+
+def _pause_seconds(failures: int) -> float:
+    """How long to wait after so many failures in a row: longer each time, with jitter."""
+    return random.uniform(0.5, 1.0) * min(0.1 * 2.0 ** min(failures, 7), 10.0)
 
 
 def _recorded_at(received: Received) -> float:

@@ -10,6 +10,7 @@ from libs.events import consumer, lag
 from libs.events.consumer import DeadLetterFlood, OffsetGap, TopicRecreated
 from libs.events.inventory import InventoryUpdate
 from libs.events.offsets import PostgresSink
+from libs.events.producer import partition_of
 from libs.events.settings import KafkaSettings
 from libs.events.sink import Fenced, PartitionBatch, PoisonError, RecordId
 from libs.events.topics import TopicMismatch, ensure_topics
@@ -23,6 +24,10 @@ def _sales(number: int, sku: str = "A") -> list[InventoryUpdate]:
 
 def _ids(events: Sequence[InventoryUpdate]) -> list[str]:
     return sorted(str(event.event_id) for event in events)
+
+
+def _partition(worker: Worker, event: InventoryUpdate) -> int:
+    return partition_of(event.key.encode(), tuple(range(worker.kafka.partitions)))
 
 
 async def _dead_letters(worker: Worker) -> list[asyncpg.Record]:
@@ -145,6 +150,53 @@ async def test_a_database_that_is_away_only_delays_and_the_reason_is_shown_meanw
     assert shown[:2] == [None, "CannotConnectNowError('the database system is starting up')"]
     assert await last_error() is None
     assert await applied(worker) == _ids(sales)
+    assert await _dead_letters(worker) == []
+
+
+async def test_a_partition_that_cannot_be_written_waits_alone_and_keeps_its_order(worker: Worker) -> None:
+    locked, free = an_inventory_update("LOCKED"), _sales(20)
+    partition_of_locked = asyncio.get_running_loop().create_future()
+    is_locked = True
+    order: list[str] = []
+
+    async def deadlock(batches: Sequence[PartitionBatch]) -> None:
+        for batch in batches:
+            if is_locked and any(item.event.sku == "LOCKED" for item in batch.received):
+                if not partition_of_locked.done():
+                    partition_of_locked.set_result(batch.partition)
+                raise asyncpg.DeadlockDetectedError("somebody holds these rows")
+        order.extend(str(item.event.event_id) for batch in batches for item in batch.received)
+
+    async def last_errors() -> dict[int, str | None]:
+        rows = await worker.pool.fetch(
+            "SELECT partition, last_error FROM consumer_offset WHERE group_name = $1", worker.group
+        )
+        return {row["partition"]: row["last_error"] for row in rows}
+
+    troubled = another(worker, trouble=deadlock)
+    await send(worker.kafka, locked, *free)
+    async with troubled.running():
+        partition = await partition_of_locked
+        elsewhere = [sale for sale in free if _partition(worker, sale) != partition]
+        await until_applied(worker, len(elsewhere))
+        assert 0 < len(elsewhere) < 20
+        assert set(await applied(worker)) <= set(_ids(elsewhere))
+        later = [an_inventory_update(sale.sku, 2) for sale in free]
+        await send(worker.kafka, *later)
+        later_elsewhere = [sale for sale in later if _partition(worker, sale) != partition]
+        await until_applied(worker, len(elsewhere) + len(later_elsewhere))
+        errors = await last_errors()
+        assert [number for number, error in errors.items() if error] == [partition]
+
+        is_locked = False
+        await until_applied(worker, 41)
+
+    assert await applied(worker) == _ids([locked, *free, *later])
+    assert all(
+        order.index(str(before.event_id)) < order.index(str(after.event_id))
+        for before, after in zip(free, later, strict=True)
+    )
+    assert not any((await last_errors()).values())
     assert await _dead_letters(worker) == []
 
 
