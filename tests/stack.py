@@ -3,11 +3,13 @@
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from deploy.local.servers import Servers
+from libs.events.settings import KafkaSettings
 from migrations.roles import OWNER, RUNTIME_ROLES
 
 ROOT: Final = Path(__file__).parent.parent
@@ -38,6 +40,26 @@ class Database:
 
 def _password(role: str) -> str:
     return f"{role}-in-tests"
+
+
+async def run_command(
+    service: str, *command: str, kafka: KafkaSettings, environment: Mapping[str, str]
+) -> tuple[int, str]:
+    """Run `python -m services.<service> <command>` to its end, as an operator would: exit code, and all it wrote."""
+    broker = {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "KAFKA_TOPIC_PREFIX": kafka.topic_prefix,
+        "KAFKA_PARTITIONS": str(kafka.partitions),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", f"services.{service}", *command),
+        cwd=ROOT,
+        env={**os.environ, **broker, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()
 
 
 async def migrate(url: str) -> None:

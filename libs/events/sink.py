@@ -112,4 +112,4 @@ class Sink(Protocol):
         """Try dead letters again whose time has come. Never called while a write is under way."""
 
     def is_transient(self, error: BaseException) -> bool:
-        """Whether the infrastructure failed, not the data: then the same write is tried again, for ever."""
+        """Whether the infrastructure failed, not the data: then the same batches are tried again, for ever."""

@@ -1,8 +1,6 @@
 """`events rebuild --group pipeline-stream` beside a running worker, and `projections rebuild redis`, as commands."""
 
 import asyncio
-import os
-import sys
 from typing import Any
 
 import pytest
@@ -22,7 +20,7 @@ from services.pipeline.settings import Settings
 from tests.events.conftest import send, until
 from tests.factories import an_inventory_update
 from tests.pipeline.test_stream import apply, expected_facts, stored_facts
-from tests.stack import ROOT
+from tests.stack import run_command
 
 ENTRIES = [an_inventory_update(f"SKU-{number % 7}", number // 7 + 1) for number in range(70)]
 LATER = [an_inventory_update(f"SKU-{number}", 11) for number in range(7)]
@@ -31,25 +29,14 @@ ITEM_HASHES = ("stock:levels:BERLIN-1", "stock:metrics:BERLIN-1")
 
 
 async def run(settings: Settings, *command: str) -> tuple[int, str]:
-    """Run a command of the service to its end: its exit code and what it wrote."""
+    """Run a command of the service to its end."""
     environment = {
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "REDIS_URL": settings.redis_url.get_secret_value(),
         "MONGO_URL": settings.mongo_url.get_secret_value(),
         "LAKE_URL": settings.lake_url,
-        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
-        "KAFKA_TOPIC_PREFIX": settings.kafka.topic_prefix,
-        "KAFKA_PARTITIONS": str(settings.kafka.partitions),
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.pipeline", *command),
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    return process.returncode or 0, output.decode()
+    return await run_command("pipeline", *command, kafka=settings.kafka, environment=environment)
 
 
 async def results(connection: Connection) -> dict[str, Any]:
