@@ -15,5 +15,9 @@ class Settings(ServiceSettings):
     redis_url: SecretStr | None = Field(None, description="Redis for answers that are expensive; none = no cache.")
     cache_seconds: int = Field(60, ge=1, description="How long an expensive answer is kept, at most.")
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="How to reach Kafka: `KAFKA_*`.")
-    flush_max_records: int = Field(5_000, ge=1, description="Most records that one write of `consume` covers.")
+    flush_max_records: int = Field(
+        20_000,
+        ge=1,
+        description="Most records that one write of `consume` covers. Of a metric, only the last one in it is written.",
+    )
     flush_max_age_seconds: float = Field(0.5, gt=0, description="Longest time that `consume` waits for more records.")
