@@ -24,7 +24,7 @@ async def main() -> None:
     """Send until killed."""
     connection = await asyncpg.connect(DATABASE_URL)
     producer = AIOKafkaProducer(
-        bootstrap_servers=KAFKA, enable_idempotence=True, compression_type="lz4", linger_ms=10, max_batch_size=131_072
+        bootstrap_servers=KAFKA, enable_idempotence=True, compression_type="zstd", linger_ms=10, max_batch_size=131_072
     )
     await producer.start()
     while True:

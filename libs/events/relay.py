@@ -6,13 +6,13 @@ consumers drop repeats by `sequence` or `eventId`.
 """
 
 import asyncio
-import json
 import random
 from collections import Counter as Tally
 from collections.abc import Sequence
 from contextlib import suppress
 
 import asyncpg
+import msgspec
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -44,6 +44,8 @@ MEASURE_SECONDS = 10.0
 # Lock classes are per schema, because several services keep their outbox in one database.
 _PRESENCE = "(hashtext('relay:' || current_schema()) & 2147483647)"
 _OWNERSHIP = "(hashtext('outbox:' || current_schema()) & 2147483647)"
+
+_headers = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class Relay:
@@ -112,16 +114,21 @@ class Relay:
         """
         acknowledgements = []
         open_batches: dict[tuple[str, int], BatchBuilder] = {}
+        topics = {name: self._kafka.topic(name) for name in {row["topic"] for row in rows}}
+        partitions = {topic: tuple(sorted(await sender.partitions_for(topic))) for topic in topics.values()}
 
         async def close(topic: str, partition: int) -> None:
             batch = open_batches.pop((topic, partition))
             acknowledgements.append(await sender.send_batch(batch, topic, partition=partition))
 
         for row in rows:
-            topic, key = self._kafka.topic(row["topic"]), row["key"].encode()
-            place = (topic, partition_of(key, tuple(sorted(await sender.partitions_for(topic)))))
-            while not _append(open_batches.setdefault(place, sender.create_batch()), key, row):
-                await close(*place)
+            topic, key = topics[row["topic"]], row["key"].encode()
+            place = (topic, partition_of(key, partitions[topic]))
+            batch = open_batches.get(place)
+            while batch is None or not _append(batch, key, row):
+                if batch is not None:
+                    await close(*place)
+                batch = open_batches[place] = sender.create_batch()
         for place in list(open_batches):
             await close(*place)
         await asyncio.gather(*acknowledgements)
@@ -132,7 +139,7 @@ class Relay:
 
 def _append(batch: BatchBuilder, key: bytes, row: asyncpg.Record) -> bool:
     """Whether the row found room; an empty batch takes a row of any size."""
-    headers = [(name, value.encode()) for name, value in json.loads(row["headers"]).items()]
+    headers = [(name, value.encode()) for name, value in _headers(row["headers"]).items()]
     return batch.append(key=key, value=row["value"], timestamp=None, headers=headers) is not None
 
 
