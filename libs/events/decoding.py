@@ -75,9 +75,12 @@ def _decode_by_column(topic: Topic, records: Sequence[ConsumerRecord]) -> dict[i
     read = topic.reader.decode
     rows: dict[type[Struct], dict[int, Struct]] = defaultdict(dict)
     for index, record in enumerate(records):
-        with suppress(ValueError):
-            if row := read(record.value or b""):
-                rows[type(row)][index] = row
+        try:
+            row = read(record.value or b"")
+        except ValueError:
+            continue
+        if row is not None:
+            rows[type(row)][index] = row
     events: dict[int, BaseEvent] = {}
     for kind, columns in topic.columns.items():
         if found := rows.get(kind):

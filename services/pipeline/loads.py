@@ -168,7 +168,7 @@ _ADD_DAILY = """
 """
 _MARK_DIRTY = """
     INSERT INTO dirty_stock_item (sku, warehouse_id, bucket_start, transaction_type)
-    SELECT sku, warehouse_id, bucket_start, transaction_type FROM pg_temp.hourly_total ORDER BY sku, warehouse_id
+    SELECT sku, warehouse_id, bucket_start, transaction_type FROM pg_temp.hourly_total
 """
 
 
