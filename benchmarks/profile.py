@@ -1,7 +1,8 @@
-"""Where the time of a process of the pipeline goes: functions by samples of py-spy.
+"""Where the time of a process goes: functions by samples of py-spy.
 
 `make bench` or `make .local/bench/profiler/stamp` makes the profiler's environment; then
-`python -m benchmarks.profile stream` writes `benchmarks/profiles/stream.txt`.
+`python -m benchmarks.profile stream` writes `benchmarks/profiles/stream.txt`, functions with their shares, and
+`stream.stacks.txt`, the stacks themselves, which https://speedscope.app and flamegraph.pl draw. Imports are left out.
 """
 
 import argparse
@@ -13,12 +14,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.inventory_writes import CONNECTIONS, ITEMS, documents, stand
 from benchmarks.streaming_cpu import measure
 from tests.stack import ROOT
 
 PY_SPY = ROOT / ".local/bench/profiler/bin/py-spy"
 PROFILES = Path(__file__).parent / "profiles"
 MOST = 30
+WARM_UP_SECONDS, SALES_SECONDS = 2.0, 10.0
+LOOP = "Runner.run (asyncio/runners.py"
 
 
 @asynccontextmanager
@@ -31,6 +35,17 @@ async def sampled(pid: int, stacks: Path) -> AsyncIterator[None]:
     finally:
         profiler.send_signal(2)  # It writes its file on SIGINT.
         await profiler.wait()
+
+
+def work(lines: Iterable[str]) -> list[str]:
+    """The stacks of the event loop's tasks, without what is imported there; equal ones together."""
+    tally: Counter[str] = Counter()
+    for line in lines:
+        stack, _, number = line.rpartition(" ")
+        _, loop, task = stack.partition(LOOP)
+        if loop and "<frozen importlib" not in task:
+            tally[task.partition(");")[2] or "uvloop, callbacks in C"] += int(number)
+    return [f"{stack} {number}" for stack, number in tally.most_common()]
 
 
 def shares(lines: Iterable[str]) -> str:
@@ -50,17 +65,30 @@ def shares(lines: Iterable[str]) -> str:
     return "\n".join(rows) + "\n"
 
 
+async def _sales(stacks: Path) -> None:
+    """Sample the inventory API while it posts sales of one line."""
+    async with stand() as api:
+        await api.post("/transactions", documents(ITEMS, 1), CONNECTIONS, WARM_UP_SECONDS)
+        async with sampled(api.pid, stacks):
+            await api.post("/transactions", documents(ITEMS, 1), CONNECTIONS, SALES_SECONDS)
+
+
 def main() -> None:
     """Profile and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
-    parser.add_argument("process", nargs="?", choices=["stream", "archive"], default="stream")
+    parser.add_argument("process", nargs="?", choices=["stream", "archive", "inventory"], default="stream")
     parser.add_argument("--events", type=int, default=200_000)
     arguments = parser.parse_args()
     with TemporaryDirectory(prefix="stockflow-bench-") as name:
         stacks = Path(name) / "stacks.txt"
-        asyncio.run(measure(arguments.process, arguments.events, 1_000, lambda pid: sampled(pid, stacks)))
+        if arguments.process == "inventory":
+            asyncio.run(_sales(stacks))
+        else:
+            asyncio.run(measure(arguments.process, arguments.events, 1_000, lambda pid: sampled(pid, stacks)))
         PROFILES.mkdir(exist_ok=True)
-        (PROFILES / f"{arguments.process}.txt").write_text(shares(stacks.read_text().splitlines()))
+        found = work(stacks.read_text().splitlines())
+        (PROFILES / f"{arguments.process}.stacks.txt").write_text("\n".join(found) + "\n")
+        (PROFILES / f"{arguments.process}.txt").write_text(shares(found))
 
 
 if __name__ == "__main__":
