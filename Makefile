@@ -33,10 +33,17 @@ down: setup  ## Stop what `make up` started in another terminal
 status: setup  ## List the processes of `make up`
 	$(RUN) -m deploy.local status
 
-test: setup  ## Run the tests, on real servers, without the slow ones
+S3_SERVER := .local/s3-server
+
+$(S3_SERVER)/stamp: requirements/s3-server.txt | $(SETUP)
+	test -x $(S3_SERVER)/bin/python || $(RUN) -m venv --without-pip $(S3_SERVER)
+	.venv/bin/uv pip sync --quiet --compile-bytecode --python $(S3_SERVER)/bin/python --require-hashes $<
+	touch $@
+
+test: setup $(S3_SERVER)/stamp  ## Run the tests, on real servers, without the slow ones
 	$(RUN) -m pytest -m "not slow" $(TESTS)
 
-test-slow: setup  ## Run the slow tests: chaos, Apache Kafka, a lost broker, long files, the local stack's crashes
+test-slow: setup $(S3_SERVER)/stamp  ## Run the slow tests: chaos, Apache Kafka, a lost broker, long files, the local stack's crashes
 	$(RUN) -m pytest -m slow $(TESTS)
 
 AIRFLOW := .local/airflow
@@ -79,6 +86,7 @@ LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gen
 lock: setup  ## Renew requirements/*.txt from pyproject.toml (UPGRADE=1: to the newest versions)
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group bootstrap -o requirements/bootstrap.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group deploy-checks -o requirements/deploy-checks.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group s3-server -o requirements/s3-server.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group airflow -o requirements/airflow.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group dev pyproject.toml -o requirements/dev.txt
 	for name in $(SERVICES); do $(LOCK) -c requirements/dev.txt --no-annotate --group $$name pyproject.toml -o requirements/$$name.txt || exit; done

@@ -16,7 +16,10 @@ class Settings(ServiceSettings):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="Read from KAFKA_*.")
     redis_url: SecretStr = Field(description="Redis, where stock and metrics are cached.")
     mongo_url: SecretStr = Field(description="MongoDB with the transaction history, read by the reconciliation only.")
-    lake_url: str = Field(description="Folder or s3:// address of the lake.")
+    lake_url: str = Field(
+        pattern=r"^(s3://[^/].*|/.*|[^:]+)$",
+        description="Folder or s3:// address of the lake. For S3, AWS_* variables say where it is and who asks.",
+    )
     metrics_clock: Literal["wall", "event"] = Field(
         "wall", description="What today is: the UTC date, or the latest date among ledger events (replays of history)."
     )

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis import ir
 from pyarrow.dataset import dataset
+from pyarrow.fs import FileSystem
 
 if TYPE_CHECKING:
     from ibis.backends.duckdb import Backend as DuckDBBackend
@@ -67,7 +68,14 @@ class _DuckDB(Engine):
         return reader
 
     def _parquet(self, files: Sequence[str]) -> ir.Table:
-        return self._backend.read_parquet(list(files), hive_partitioning=False)
+        if "://" not in files[0]:
+            return self._backend.read_parquet(list(files), hive_partitioning=False)
+        # DuckDB reads object storage with an extension that it downloads; Arrow has all that it needs.
+        filesystem, _ = FileSystem.from_uri(files[0])
+        paths = [file.removeprefix("s3://") for file in files]
+        view = f"parquet_{next(self._numbers)}"
+        self._backend.con.register(view, dataset(paths, filesystem=filesystem))
+        return self._backend.table(view)
 
 
 class _Spark(Engine):
