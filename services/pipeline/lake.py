@@ -248,8 +248,10 @@ class PartitionedTable:
         self.url = f"{lake_url.rstrip('/')}/batch/{name}"
         self._schema = schema.append(pa.field("date", pa.date32()))
 
-    def replace(self, days: Sequence[int], rows: pa.RecordBatchReader, watermark: int) -> dict[date, int]:
-        """Put these rows in place of all rows of these days, in one commit; rows per date.
+    def replace(
+        self, days: Sequence[int], rows: pa.RecordBatchReader, watermark: int, warehouse_id: str | None = None
+    ) -> dict[date, int]:
+        """Put these rows in place of all rows of these days, or of one warehouse's, in one commit; rows per date.
 
         Raises StaleWriter when the table has been written from a later watermark.
         """
@@ -263,7 +265,7 @@ class PartitionedTable:
             table,
             pa.RecordBatchReader.from_batches(self._schema, (self._dated(batch) for batch in rows)),
             mode="overwrite",
-            predicate=" OR ".join(_date_range_conditions(days)),
+            predicate=_in_partitions(days, warehouse_id),
             writer_properties=_ZSTD,
             commit_properties=CommitProperties(app_transactions=[Transaction(self.name, watermark)]),
         )
@@ -274,22 +276,26 @@ class PartitionedTable:
         """The days that have rows, in order."""
         return sorted(self._rows_per_day())
 
-    def files(self, first: int | None = None, last: int | None = None) -> list[str]:
-        """The Parquet files of the days from first to last, of all days by default."""
+    def files(self, first: int | None = None, last: int | None = None, warehouse_id: str | None = None) -> list[str]:
+        """The Parquet files of the days from first to last, of all days by default.
+
+        Those that hold nothing of a warehouse, as their statistics tell, may be left out.
+        """
         if not DeltaTable.is_deltatable(self.url):
             return []
-        bounds = (
+        bounds = [
             f"date {operator} '{nearest_date(day)}'"
             for operator, day in ((">=", first), ("<=", last))
             if day is not None
-        )
+        ]
+        bounds += [] if warehouse_id is None else [_of_warehouse(warehouse_id)]
         return DeltaTable(self.url).file_uris(file_pruning_predicate=" AND ".join(bounds) or None)
 
-    def rows(self, days: Collection[int], schema: pa.Schema) -> pa.RecordBatchReader:
-        """The rows of these days, without the partition column."""
-        dates = " OR ".join(_date_range_conditions(days))
-        stored = DeltaTable(self.url).to_pyarrow_dataset(file_pruning_predicate=dates)
-        batches = stored.to_batches(columns=schema.names, batch_size=ROWS_PER_BATCH)
+    def rows(self, days: Collection[int], schema: pa.Schema, warehouse_id: str | None = None) -> pa.RecordBatchReader:
+        """The rows of these days, or of one warehouse's, without the partition column."""
+        stored = DeltaTable(self.url).to_pyarrow_dataset(file_pruning_predicate=_in_partitions(days, warehouse_id))
+        wanted = None if warehouse_id is None else pc.field("warehouse_id") == warehouse_id
+        batches = stored.to_batches(columns=schema.names, filter=wanted, batch_size=ROWS_PER_BATCH)
         return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in batches))
 
     def _dated(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -356,6 +362,17 @@ def _at_places(places: Collection[RecordId]) -> list[str]:
         f"""("topic" = '{topic}' AND "partition" = {partition} AND "offset" IN ({", ".join(map(str, numbers))}))"""
         for (topic, partition), numbers in offsets.items()
     ]
+
+
+def _in_partitions(days: Collection[int], warehouse_id: str | None) -> str:
+    """True for the rows of these days, or of one warehouse's."""
+    dates = " OR ".join(_date_range_conditions(days))
+    return dates if warehouse_id is None else f"({dates}) AND {_of_warehouse(warehouse_id)}"
+
+
+def _of_warehouse(warehouse_id: str) -> str:
+    quoted = warehouse_id.replace("'", "''")
+    return f"warehouse_id = '{quoted}'"
 
 
 def _date_range_conditions(days: Collection[int]) -> list[str]:

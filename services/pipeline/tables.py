@@ -24,6 +24,7 @@ run = Table(
     Column("job", Text),
     Column("interval_start", DateTime(timezone=True)),
     Column("interval_end", DateTime(timezone=True)),
+    Column("warehouse_id", Text),
     Column("parameters", JSON),
     Column("status", Text),
     Column("attempt", Integer),

@@ -2,7 +2,8 @@
 
 Needs the connection `stockflow_pipeline` (type HTTP: the API's address, and an API key with `pipeline:run` and
 `pipeline:read` as password) and `STOCKFLOW_SCHEDULES`, the path of `schedules.yaml`. Set SCHEDULER=external for the
-pipeline. A run that somebody triggers says its data interval: {"interval_start": "...Z", "interval_end": "...Z"}.
+pipeline. A run that somebody triggers says its data interval: {"interval_start": "...Z", "interval_end": "...Z"}, and
+may be about one warehouse where the job can do that: {"warehouse_id": "..."}.
 """
 
 import logging
@@ -27,6 +28,7 @@ PAUSES_SECONDS = (1, 2, 5, 10, 30, 60)
 """While the API restarts, the task waits and asks again: that costs no try."""
 INTERVAL_END = Param(None, type=["null", "string"], format="date-time", description="Not part of the interval.")
 INTERVAL_START = Param(None, type=["null", "string"], format="date-time", description="Of a run started by hand.")
+WAREHOUSE = Param(None, type=["null", "string"], description="Only the partitions of this warehouse.")
 FULL = Param(False, type="boolean", description="Rebuild every partition of the interval, not only what changed.")
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,14 @@ def run_step(job: str, step: str) -> dict[str, Any]:
     this = context["task_instance"]
     # The same try is the same run; a retry or a clear computes again, or attaches to what still goes on.
     key = f"{this.dag_id}/{this.run_id}/{this.task_id}/{this.try_number}"
-    body = {"job": job, "steps": [step], "intervalStart": start, "intervalEnd": end, "full": context["params"]["full"]}
+    body = {
+        "job": job,
+        "steps": [step],
+        "intervalStart": start,
+        "intervalEnd": end,
+        "full": context["params"]["full"],
+        "warehouseId": context["params"]["warehouse_id"],
+    }
     with api() as client:
         run = ask(client, "POST", "/api/v1/runs", json=body, headers={"Idempotency-Key": key})
         url = f"/api/v1/runs/{run['runId']}"
@@ -106,7 +115,12 @@ def dag_of(job: dict[str, Any]) -> DAG:
         start_date=LONG_AGO,
         catchup=False,
         max_active_runs=job.get("max_parallel_runs", 1),
-        params={"interval_start": INTERVAL_START, "interval_end": INTERVAL_END, "full": FULL},
+        params={
+            "interval_start": INTERVAL_START,
+            "interval_end": INTERVAL_END,
+            "full": FULL,
+            "warehouse_id": WAREHOUSE,
+        },
         default_args={
             "retries": job.get("retries", 0),
             "retry_delay": timedelta(seconds=job.get("retry_delay_seconds", 60)),

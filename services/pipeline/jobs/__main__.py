@@ -28,7 +28,7 @@ from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import run_queries, runs
 from services.pipeline.jobs.backfill import Which, wanted
 from services.pipeline.jobs.execution import Execution, Observer, ignore
-from services.pipeline.jobs.job import Interval, UnknownJob
+from services.pipeline.jobs.job import Interval, NotByWarehouse, UnknownJob
 from services.pipeline.jobs.run import (
     Fenced,
     NotCancellable,
@@ -57,7 +57,7 @@ def main() -> None:
     command: Command = arguments.function
     try:
         sys.exit(asyncio.run(_connected(command, settings, arguments)))
-    except (UnknownJob, UnknownRun, NotRetryable, NotCancellable, RunInProgress) as error:
+    except (UnknownJob, NotByWarehouse, UnknownRun, NotRetryable, NotCancellable, RunInProgress) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(REFUSED)
     except KeyboardInterrupt:
@@ -74,7 +74,9 @@ async def _run(pool: Pool, settings: Settings, arguments: argparse.Namespace) ->
     steps = tuple(arguments.step) if arguments.step else None
     parameters = {"full": True} if arguments.full else {}
     interval = Interval(arguments.start, arguments.end)
-    request = RunRequest(arguments.job, interval, getpass.getuser(), steps, parameters)
+    request = RunRequest(
+        arguments.job, interval, getpass.getuser(), steps, parameters, warehouse_id=arguments.warehouse
+    )
     async with acquired(pool) as connection, connection.transaction():
         await runs.end_lost(connection, settings.batch_lost_seconds)
         started = await runs.start(connection, request, key=arguments.key)
@@ -165,7 +167,7 @@ async def _cancel(pool: Pool, _settings: Settings, arguments: argparse.Namespace
 async def _backfill(pool: Pool, settings: Settings, arguments: argparse.Namespace) -> int:
     job = job_definitions.find(arguments.job)
     async with acquired(pool) as connection:
-        known = await run_queries.statuses(connection, job.id, arguments.start, arguments.end)
+        known = await run_queries.statuses(connection, job.id, arguments.start, arguments.end, arguments.warehouse)
     intervals = wanted(job.intervals(arguments.start, arguments.end), known, arguments.which)
     if arguments.dry_run:
         _print(map(str, intervals))
@@ -175,7 +177,8 @@ async def _backfill(pool: Pool, settings: Settings, arguments: argparse.Namespac
     async def fill(interval: Interval) -> RunStatus:
         async with slots:
             async with acquired(pool) as connection, connection.transaction():
-                started = await runs.start(connection, RunRequest(job.id, interval, getpass.getuser()))
+                request = RunRequest(job.id, interval, getpass.getuser(), warehouse_id=arguments.warehouse)
+                started = await runs.start(connection, request)
             status = await _carry_out(pool, settings, started.run_id, ignore)
             print(f"{interval} run {started.run_id} {status}")
             return status
@@ -219,8 +222,9 @@ def _print(lines: Iterable[str]) -> None:
 
 def _line(run: asyncpg.Record) -> str:
     interval = Interval(run["interval_start"], run["interval_end"])
+    warehouse = f"\twarehouse {run['warehouse_id']}" if run["warehouse_id"] else ""
     error = f"\t{run['error'].splitlines()[0]}" if run["error"] else ""
-    return f"{run['run_id']}\t{run['job']}\t{interval}\t{run['status']}\tattempt {run['attempt']}{error}"
+    return f"{run['run_id']}\t{run['job']}\t{interval}{warehouse}\t{run['status']}\tattempt {run['attempt']}{error}"
 
 
 def _step_line(step: asyncpg.Record) -> str:
@@ -286,6 +290,7 @@ def _add_job_and_range(command: argparse.ArgumentParser) -> None:
     command.add_argument("job")
     command.add_argument("--from", "--start", dest="start", type=_instant, required=True, help="UTC date or instant")
     command.add_argument("--to", "--end", dest="end", type=_instant, required=True, help="UTC; not part of the range")
+    command.add_argument("--warehouse", help="only the partitions of this warehouse; of all by default")
 
 
 if __name__ == "__main__":

@@ -60,12 +60,38 @@ async def record_partitions(
     )
 
 
-async def replace_quarantine(
-    connection: Connection, dataset: str, days: Sequence[int], bad_rows: Sequence[BadRow], run_id: UUID
-) -> None:
-    """Put the bad rows of these days in place of those that were quarantined before."""
+async def record_slices(connection: Connection, dataset: str, rows_per_day: Mapping[int, int], run_id: UUID) -> None:
+    """Remember that one warehouse's part of partitions was replaced: their watermark stays what it was."""
     await connection.execute(
-        f"DELETE FROM quarantine WHERE dataset = $1 AND date - {_EPOCH} = ANY($2::int[])", dataset, list(days)
+        f"""
+        UPDATE dataset_partition SET rows = replaced.rows, run_id = $4, replaced_at = now()
+          FROM unnest($2::int[], $3::bigint[]) AS replaced(day, rows)
+         WHERE dataset = $1 AND date = {_EPOCH} + day
+        """,
+        dataset,
+        list(rows_per_day),
+        list(rows_per_day.values()),
+        run_id,
+    )
+
+
+async def replace_quarantine(
+    connection: Connection,
+    dataset: str,
+    days: Sequence[int],
+    bad_rows: Sequence[BadRow],
+    run_id: UUID,
+    warehouse_id: str | None = None,
+) -> None:
+    """Put the bad rows of these days, or of one warehouse's, in place of those that were quarantined before."""
+    await connection.execute(
+        f"""
+        DELETE FROM quarantine
+         WHERE dataset = $1 AND date - {_EPOCH} = ANY($2::int[]) AND ($3::text IS NULL OR payload->>'warehouse_id' = $3)
+        """,
+        dataset,
+        list(days),
+        warehouse_id,
     )
     await connection.executemany(
         "INSERT INTO quarantine (dataset, date, row_key, rule_ids, payload, run_id) VALUES ($1, $2, $3, $4, $5, $6)",
@@ -73,15 +99,19 @@ async def replace_quarantine(
     )
 
 
-async def quarantined(connection: Connection, dataset: str, days: Sequence[int]) -> dict[int, int]:
-    """Day -> how many of its rows are in quarantine, where there are any."""
+async def quarantined(
+    connection: Connection, dataset: str, days: Sequence[int], warehouse_id: str | None = None
+) -> dict[int, int]:
+    """Day -> how many of its rows, or of one warehouse's, are in quarantine, where there are any."""
     rows = await connection.fetch(
         f"""
         SELECT date - {_EPOCH} AS day, count(*) AS rows FROM quarantine
-         WHERE dataset = $1 AND date - {_EPOCH} = ANY($2::int[]) GROUP BY date
+         WHERE dataset = $1 AND date - {_EPOCH} = ANY($2::int[]) AND ($3::text IS NULL OR payload->>'warehouse_id' = $3)
+         GROUP BY date
         """,
         dataset,
         list(days),
+        warehouse_id,
     )
     return {row["day"]: row["rows"] for row in rows}
 
@@ -115,14 +145,18 @@ async def mark_moved_items(connection: Connection, days: Sequence[int]) -> int:
     return int(marked.split()[-1])
 
 
-async def metrics_page(connection: Connection, day: date, after: tuple[str, str], limit: int) -> list[asyncpg.Record]:
-    """The metrics of a date for the next stock items after the given one, by sku and warehouse."""
+async def metrics_page(
+    connection: Connection, day: date, warehouse_id: str | None, after: tuple[str, str], limit: int
+) -> list[asyncpg.Record]:
+    """The metrics of a date, or of one warehouse on it, for the next stock items after the given one."""
     return await connection.fetch(
         """
         SELECT date, sku, warehouse_id, turnover_30, days_of_supply, stockout_risk FROM daily_metric
-         WHERE date = $1 AND (sku, warehouse_id) > ($2, $3) ORDER BY sku, warehouse_id LIMIT $4
+         WHERE date = $1 AND (sku, warehouse_id) > ($3, $4) AND ($2::text IS NULL OR warehouse_id = $2)
+         ORDER BY sku, warehouse_id LIMIT $5
         """,
         day,
+        warehouse_id,
         *after,
         limit,
     )

@@ -176,7 +176,9 @@ class Execution:
     async def _context(self, step: Step) -> Context:
         job = job_definitions.find(self.claim.job)
         async with acquired(self.pool) as connection:
-            upstream = await run_queries.latest_results(connection, job.id, self.claim.interval, step.after)
+            upstream = await run_queries.latest_results(
+                connection, job.id, self.claim.interval, self.claim.warehouse_id, step.after
+            )
         if missing := sorted(set(step.after) - set(upstream)):
             raise UpstreamMissing(f"{', '.join(missing)} has not succeeded for {self.claim.interval}")
 
@@ -193,6 +195,7 @@ class Execution:
             job=job,
             step=step,
             interval=self.claim.interval,
+            warehouse_id=self.claim.warehouse_id,
             parameters=self.claim.parameters,
             upstream=upstream,
             pool=self.pool,

@@ -11,6 +11,7 @@ from adbc_driver_postgresql import dbapi
 from services.pipeline.jobs import blocking_rules
 from services.pipeline.jobs.blocking_rules import BadRow
 from services.pipeline.jobs.contract import LEDGER_ENTRIES
+from services.pipeline.jobs.sink import quoted
 from services.pipeline.lake import PartitionedTable, nearest_date
 
 ROWS_PER_COMMIT = 1_000_000
@@ -38,13 +39,10 @@ class Extract:
     watermark_to: int
     """The extract holds what transactions with smaller ids wrote, all of which had ended."""
     rows_per_day: dict[int, int]
-    """Good rows of every day that was replaced."""
+    """Good rows of every day that was replaced, of all warehouses."""
+    rows_read: int
+    """Good and bad rows."""
     bad_rows: list[BadRow] = field(default_factory=list)
-
-    @property
-    def rows_read(self) -> int:
-        """Good and bad rows."""
-        return sum(self.rows_per_day.values()) + len(self.bad_rows)
 
 
 def extract_ledger(
@@ -59,28 +57,39 @@ def extract_ledger(
     Days of `wanted_days` that are not replaced are reported as empty. One extraction at a time; others wait.
     """
     with _snapshot(url, alone=True) as cursor:
-        watermark_to = _one(cursor, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        watermark_to = _watermark(cursor)
         counts = _count_changed_days(cursor, watermark_from, watermark_to)
-        rows_per_day, bad_rows, done = dict.fromkeys(wanted_days, 0), list[BadRow](), 0
-        for days in chunks(counts):
-            progress(done, sum(counts.values()))
-            checked = _checked(_entries(cursor, days, watermark_to), bad_rows)
-            reader = pa.RecordBatchReader.from_batches(LEDGER_ENTRIES.schema, checked)
-            replaced = lake_table.replace(days, reader, watermark_to)
-            rows_per_day |= {day: replaced[nearest_date(day)] for day in days}
-            done += sum(counts[day] for day in days)
-        progress(done, done)
-    return Extract(watermark_from, watermark_to, rows_per_day, bad_rows)
+        rows_per_day, bad_rows = _replace_days(cursor, lake_table, counts, watermark_to, None, progress)
+    empty = dict.fromkeys(wanted_days, 0)
+    return Extract(watermark_from, watermark_to, empty | rows_per_day, sum(counts.values()), bad_rows)
 
 
-def fingerprints(url: str, days: Sequence[int], watermark: int) -> dict[int, tuple[int, int, int]]:
+def extract_warehouse(
+    url: str,
+    lake_table: PartitionedTable,
+    warehouse_id: str,
+    days: Sequence[int],
+    progress: Callable[[int, int], None],
+) -> Extract:
+    """Replace one warehouse's part of these days of the lake's ledger. One extraction at a time; others wait."""
+    with _snapshot(url, alone=True) as cursor:
+        watermark_to = _watermark(cursor)
+        counts = dict.fromkeys(days, 0) | _count_entries(cursor, days, watermark_to, warehouse_id)
+        rows_per_day, bad_rows = _replace_days(cursor, lake_table, counts, watermark_to, warehouse_id, progress)
+    return Extract(0, watermark_to, rows_per_day, sum(counts.values()), bad_rows)
+
+
+def fingerprints(
+    url: str, days: Sequence[int], watermark: int, warehouse_id: str | None = None
+) -> dict[int, tuple[int, int, int]]:
     """Per day, of what transactions before the watermark wrote: entries, sum of changes, sum of balances."""
     with _snapshot(url) as cursor:
         cursor.execute(
             f"""
             SELECT day, count(*), sum(quantity_change)::int8, sum(quantity_after)::int8
               FROM (SELECT ({_DAY})::int4 AS day, quantity_change, quantity_after
-                      FROM inventory.ledger_entries_v1 AS entry WHERE {_in_days(days, watermark)}) AS entry
+                      FROM inventory.ledger_entries_v1 AS entry
+                     WHERE {_in_days(days, watermark, warehouse_id)}) AS entry
              GROUP BY day
             """
         )
@@ -144,20 +153,46 @@ def _count_changed_days(cursor: Any, watermark_from: int, watermark_to: int) -> 
          WHERE entry.xid >= '{watermark_from:d}'::xid8 AND entry.xid < '{watermark_to:d}'::xid8
         """
     )
-    days = [day for (day,) in cursor.fetchall()]
+    return _count_entries(cursor, [day for (day,) in cursor.fetchall()], watermark_to, None)
+
+
+def _count_entries(cursor: Any, days: Sequence[int], watermark: int, warehouse_id: str | None) -> dict[int, int]:
+    """Day -> its entries, or those of one warehouse, for the days that have any."""
     if not days:
         return {}
     cursor.execute(
         f"""
         SELECT ({_DAY})::int4 AS day, count(*) FROM inventory.ledger_entries_v1 AS entry
-         WHERE {_in_days(days, watermark_to)} GROUP BY 1
+         WHERE {_in_days(days, watermark, warehouse_id)} GROUP BY 1
         """
     )
     return dict(cursor.fetchall())
 
 
-def _entries(cursor: Any, days: Sequence[int], watermark: int) -> Iterator[pa.RecordBatch]:
-    cursor.execute(f"SELECT {_COLUMNS} FROM inventory.ledger_entries_v1 AS entry WHERE {_in_days(days, watermark)}")
+def _replace_days(
+    cursor: Any,
+    lake_table: PartitionedTable,
+    counts: dict[int, int],
+    watermark: int,
+    warehouse_id: str | None,
+    progress: Callable[[int, int], None],
+) -> tuple[dict[int, int], list[BadRow]]:
+    """Put the good entries of these days (day -> how many to read) into the lake; rows per day, and the bad ones."""
+    rows_per_day, bad_rows, done = dict[int, int](), list[BadRow](), 0
+    for days in chunks(counts):
+        progress(done, sum(counts.values()))
+        checked = _checked(_entries(cursor, days, watermark, warehouse_id), bad_rows)
+        reader = pa.RecordBatchReader.from_batches(LEDGER_ENTRIES.schema, checked)
+        replaced = lake_table.replace(days, reader, watermark, warehouse_id)
+        rows_per_day |= {day: replaced[nearest_date(day)] for day in days}
+        done += sum(counts[day] for day in days)
+    progress(done, done)
+    return rows_per_day, bad_rows
+
+
+def _entries(cursor: Any, days: Sequence[int], watermark: int, warehouse_id: str | None) -> Iterator[pa.RecordBatch]:
+    condition = _in_days(days, watermark, warehouse_id)
+    cursor.execute(f"SELECT {_COLUMNS} FROM inventory.ledger_entries_v1 AS entry WHERE {condition}")
     for batch in cursor.fetch_record_batch():
         yield batch.cast(LEDGER_ENTRIES.schema)
 
@@ -172,20 +207,23 @@ def _checked(batches: Iterator[pa.RecordBatch], bad_rows: list[BadRow]) -> Itera
         yield LEDGER_ENTRIES.checked(good)
 
 
-def _in_days(days: Sequence[int], watermark: int) -> str:
+def _in_days(days: Sequence[int], watermark: int, warehouse_id: str | None) -> str:
     """A condition on entries; the bounds let Postgres use its index of time."""
     first, last = nearest_date(min(days)), nearest_date(max(days))
     listed = ",".join(f"{day:d}" for day in days)
+    is_own = "" if warehouse_id is None else f"AND entry.warehouse_id = {quoted(warehouse_id)}"
     return f"""
         entry.occurred_at >= TIMESTAMPTZ '{first} 00:00Z' AND entry.occurred_at < TIMESTAMPTZ '{last} 00:00Z' + '1 day'
         AND ({_DAY}) = ANY('{{{listed}}}'::int4[]) AND entry.xid < '{watermark:d}'::xid8
+        {is_own}
     """
 
 
-def _one(cursor: Any, query: str) -> int:
-    cursor.execute(query)
-    (value,) = cursor.fetchone()
-    return int(value)
+def _watermark(cursor: Any) -> int:
+    """Every transaction with a smaller id has ended, and the snapshot holds what it wrote."""
+    cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+    (watermark,) = cursor.fetchone()
+    return int(watermark)
 
 
 def _table(cursor: Any, query: str) -> pa.Table:

@@ -6,12 +6,13 @@ ends with the same rows.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
 from itertools import accumulate
 
 import pyarrow as pa
+from ibis import ir
 from pydantic import JsonValue
 
 from libs.chassis.database import acquired
@@ -33,6 +34,10 @@ EVENTS_PER_TRANSACTION = 2_000
 LONGEST_WINDOW_DAYS = max(WINDOWS_DAYS)
 
 
+class NotCalculatedYet(Exception):
+    """A part of a partition cannot be replaced before there is the whole."""
+
+
 class QualityFailed(Exception):
     """A blocking check failed; the dates it failed on are not published."""
 
@@ -43,6 +48,8 @@ async def extract_inventory_data(context: Context) -> StepResult:
     async with acquired(context.pool) as connection:
         since = 0 if is_full else await dataset_queries.watermark(connection, LEDGER_ENTRIES.dataset)
         known = await dataset_queries.watermarks(connection, LEDGER_ENTRIES.dataset)
+    if context.warehouse_id is not None:
+        return await _extract_warehouse(context, context.warehouse_id, own_days(context, known))
     extract = await asyncio.to_thread(
         extraction.extract_ledger,
         source_url(context.settings),
@@ -75,6 +82,28 @@ async def extract_inventory_data(context: Context) -> StepResult:
     )
 
 
+async def _extract_warehouse(context: Context, warehouse_id: str, days: Sequence[int]) -> StepResult:
+    """Replace one warehouse's part of these days. Watermarks stay: the next run of all reads on from the last one."""
+    table = lake_table(context.settings, LEDGER_ENTRIES)
+    extract = await asyncio.to_thread(
+        extraction.extract_warehouse, source_url(context.settings), table, warehouse_id, days, context.progress
+    )
+    async with acquired(context.pool) as connection, connection.transaction():
+        await dataset_queries.replace_quarantine(
+            connection, LEDGER_ENTRIES.dataset, days, extract.bad_rows, context.run_id, warehouse_id
+        )
+        await dataset_queries.record_slices(connection, LEDGER_ENTRIES.dataset, extract.rows_per_day, context.run_id)
+    return StepResult(
+        rows_in=extract.rows_read,
+        rows_out=extract.rows_read - len(extract.bad_rows),
+        partitions=names_of(days),
+        watermark_to=extract.watermark_to,
+        figures={"quarantined": len(extract.bad_rows)},
+        reads=("postgres:inventory.ledger_entries_v1",),
+        writes=("lake:ledger_entries", "postgres:pipeline.quarantine"),
+    )
+
+
 async def transform_and_load(context: Context) -> StepResult:
     """Sum the changed days per stock item, then take a snapshot of every day that follows from them."""
     async with acquired(context.pool) as connection:
@@ -86,11 +115,18 @@ async def transform_and_load(context: Context) -> StepResult:
     due = sorted(day for day, newest in _newest_until(ledger, wanted).items() if taken.get(day, -1) < newest)
     if context.parameters.get("full"):
         changed, due = sorted(ledger), sorted(wanted)
+    if context.warehouse_id is not None:
+        changed, due = own_days(context, summed), own_days(context, taken, and_later=True)
     watermark = max(ledger.values(), default=0)
-    rows_per_day = await asyncio.to_thread(_sum_days, context.settings, changed, watermark)
+    rows_per_day = await asyncio.to_thread(_sum_days, context, changed, watermark)
     failpoint("batch.item_days.committed")
     async with acquired(context.pool) as connection, connection.transaction():
-        await dataset_queries.record_partitions(connection, ITEM_DAYS.dataset, rows_per_day, watermark, context.run_id)
+        if context.warehouse_id is not None:
+            await dataset_queries.record_slices(connection, ITEM_DAYS.dataset, rows_per_day, context.run_id)
+        else:
+            await dataset_queries.record_partitions(
+                connection, ITEM_DAYS.dataset, rows_per_day, watermark, context.run_id
+            )
     rows_out = await asyncio.to_thread(_take_snapshots, context, due, watermark)
     return StepResult(
         rows_in=sum(rows_per_day.values()),
@@ -114,6 +150,8 @@ async def generate_aggregated_metrics(context: Context) -> StepResult:
     due = sorted(day for day, watermark in taken.items() if calculated.get(day, -1) < watermark)
     if context.parameters.get("full"):
         due = sorted(taken)
+    if context.warehouse_id is not None:
+        due = own_days(context, calculated, and_later=True)
     watermark = max(taken.values(), default=0)
     rows_out = await asyncio.to_thread(_calculate_metrics, context, due, watermark)
     # An earlier attempt may have died between the load and the announcement.
@@ -140,12 +178,15 @@ async def data_quality_check(context: Context) -> StepResult:
     if not days or extract.watermark_to is None:
         return StepResult()
     expected = await asyncio.to_thread(
-        extraction.fingerprints, source_url(context.settings), days, extract.watermark_to
+        extraction.fingerprints, source_url(context.settings), days, extract.watermark_to, context.warehouse_id
     )
-    found = await asyncio.to_thread(_fingerprints_of_lake, context.settings, days)
+    found = await asyncio.to_thread(_fingerprints_of_lake, context, days)
     async with acquired(context.pool) as connection:
-        bad = await dataset_queries.quarantined(connection, LEDGER_ENTRIES.dataset, days)
+        bad = await dataset_queries.quarantined(connection, LEDGER_ENTRIES.dataset, days, context.warehouse_id)
     failures = {day: _failures(expected.get(day), found.get(day), bad.get(day, 0)) for day in days}
+    if context.warehouse_id is not None:
+        # One warehouse can spoil a day, but not tell that all of it is good.
+        failures = {day: failed for day, failed in failures.items() if failed}
     async with acquired(context.pool) as connection, connection.transaction():
         await dataset_queries.record_quality(connection, failures, context.run_id)
     warnings = await _late_copies(context, {day: figures[0] for day, figures in expected.items()})
@@ -160,6 +201,17 @@ async def data_quality_check(context: Context) -> StepResult:
         reads=("postgres:inventory.ledger_entries_v1", "lake:ledger_entries", "mongo:analytics.transactions_v1"),
         writes=("postgres:pipeline.partition_quality",),
     )
+
+
+def own_days(context: Context, known: Collection[int], *, and_later: bool = False) -> list[int]:
+    """What a run of one warehouse replaces: the days of its interval, and with `and_later` all known days after them.
+
+    Raises NotCalculatedYet when others have not calculated one of its days, which would then hold one warehouse only.
+    """
+    days = days_of(context.interval.closed_dates())
+    if missing := sorted(set(days) - set(known)):
+        raise NotCalculatedYet(f"run all warehouses first: nothing is known of {', '.join(names_of(missing)[:10])}")
+    return sorted(day for day in known if days and day >= days[0]) if and_later else days
 
 
 def source_url(settings: Settings) -> str:
@@ -195,7 +247,9 @@ async def _publish(context: Context, day: int) -> int:
     after, published = ("", ""), 0
     while True:
         async with acquired(context.pool) as connection, connection.transaction():
-            metrics = await dataset_queries.metrics_page(connection, nearest_date(day), after, EVENTS_PER_TRANSACTION)
+            metrics = await dataset_queries.metrics_page(
+                connection, nearest_date(day), context.warehouse_id, after, EVENTS_PER_TRANSACTION
+            )
             if not metrics:
                 return published
             revision = await metric_queries.next_revision(connection)
@@ -224,16 +278,24 @@ def _newest_until(ledger: dict[int, int], wanted: set[int]) -> dict[int, int]:
     return result
 
 
-def _sum_days(settings: Settings, days: Sequence[int], watermark: int) -> dict[int, int]:
+def _read(
+    context: Context, engine: Engine, contract: Contract, first: int | None = None, last: int | None = None
+) -> ir.Table:
+    """The rows of a dataset of the days from first to last; of one warehouse if the run is about one."""
+    files = lake_table(context.settings, contract).files(first, last, context.warehouse_id)
+    rows = engine.read(files, contract.schema)
+    return rows if context.warehouse_id is None else rows.filter(rows.warehouse_id == context.warehouse_id)
+
+
+def _sum_days(context: Context, days: Sequence[int], watermark: int) -> dict[int, int]:
     """Sum changed days into the lake; rows per day."""
     if not days:
         return {}
-    source = lake_table(settings, LEDGER_ENTRIES)
-    with engine_of(settings) as engine:
-        entries = engine.read(source.files(days[0], days[-1]), LEDGER_ENTRIES.schema)
+    with engine_of(context.settings) as engine:
+        entries = _read(context, engine, LEDGER_ENTRIES, days[0], days[-1])
         entries = entries.semi_join(engine.days(days), "day")
-        rows = engine.rows(transformation.item_days(entries), ITEM_DAYS.schema)
-        replaced = lake_table(settings, ITEM_DAYS).replace(days, kept(rows, ITEM_DAYS), watermark)
+        rows = kept(engine.rows(transformation.item_days(entries), ITEM_DAYS.schema), ITEM_DAYS)
+        replaced = lake_table(context.settings, ITEM_DAYS).replace(days, rows, watermark, context.warehouse_id)
     return {day: replaced[nearest_date(day)] for day in days}
 
 
@@ -243,7 +305,7 @@ def _take_snapshots(context: Context, days: Sequence[int], watermark: int) -> in
     settings = context.settings
     catalogue = extraction.read_catalogue(source_url(settings))
     with engine_of(settings) as engine:
-        moved = engine.read(lake_table(settings, ITEM_DAYS).files(last=days[-1]), ITEM_DAYS.schema)
+        moved = _read(context, engine, ITEM_DAYS, last=days[-1])
         stock = transformation.enriched(
             transformation.snapshots(moved, engine.days(days)),
             engine.table(catalogue.products),
@@ -259,9 +321,8 @@ def _calculate_metrics(context: Context, days: Sequence[int], watermark: int) ->
         return 0
     settings = context.settings
     with engine_of(settings) as engine:
-        first = days[0] - LONGEST_WINDOW_DAYS + 1
-        moved = engine.read(lake_table(settings, ITEM_DAYS).files(first, days[-1]), ITEM_DAYS.schema)
-        stock = engine.read(lake_table(settings, DAILY_SNAPSHOT).files(days[0], days[-1]), DAILY_SNAPSHOT.schema)
+        moved = _read(context, engine, ITEM_DAYS, days[0] - LONGEST_WINDOW_DAYS + 1, days[-1])
+        stock = _read(context, engine, DAILY_SNAPSHOT, days[0], days[-1])
         stock = stock.semi_join(engine.days(days), "day")
         risk_column = DAILY_METRIC.schema.get_field_index("stockout_risk")
         schema = DAILY_METRIC.schema.remove(risk_column).append(pa.field("quantity_on_hand", pa.int64()))
@@ -282,13 +343,14 @@ def _load(
 ) -> int:
     """Replace the days in the lake, then in Postgres by what the lake holds, some days at a time; rows put in."""
     table = lake_table(context.settings, contract)
-    replaced = table.replace(days, kept(rows, contract), watermark)
+    replaced = table.replace(days, kept(rows, contract), watermark, context.warehouse_id)
     failpoint(f"batch.{contract.dataset}.in_lake")
     url = context.settings.database_url.get_secret_value()
     total, done = sum(replaced.values()), 0
     for chunk in extraction.chunks({day: replaced[nearest_date(day)] for day in days}):
         context.progress(done, total)
-        done += sink.replace_dates(url, target, chunk, table.rows(chunk, contract.schema), watermark, context.run_id)
+        stored = table.rows(chunk, contract.schema, context.warehouse_id)
+        done += sink.replace_dates(url, target, chunk, stored, watermark, context.run_id, context.warehouse_id)
     context.progress(done, total)
     return done
 
@@ -307,14 +369,13 @@ def _with_risk(batch: pa.RecordBatch, settings: Settings) -> pa.RecordBatch:
     return pa.record_batch([columns[name] for name in DAILY_METRIC.schema.names], schema=DAILY_METRIC.schema)
 
 
-def _fingerprints_of_lake(settings: Settings, days: Sequence[int]) -> dict[int, tuple[int, int, int]]:
+def _fingerprints_of_lake(context: Context, days: Sequence[int]) -> dict[int, tuple[int, int, int]]:
     """As `extraction.fingerprints`, of what the lake holds."""
-    table = lake_table(settings, LEDGER_ENTRIES)
     schema = pa.schema(
         [pa.field("day", pa.int32()), *(pa.field(name, pa.int64()) for name in ("entries", "change", "after"))]
     )
-    with engine_of(settings) as engine:
-        entries = engine.read(table.files(min(days), max(days)), LEDGER_ENTRIES.schema)
+    with engine_of(context.settings) as engine:
+        entries = _read(context, engine, LEDGER_ENTRIES, min(days), max(days))
         sums = entries.group_by("day").aggregate(
             entries=entries.count(), change=entries.quantity_change.sum(), after=entries.quantity_after.sum()
         )
@@ -336,7 +397,7 @@ def _failures(
 
 async def _late_copies(context: Context, entries: dict[int, int]) -> list[JsonValue]:
     """Days of which MongoDB's history holds another number of entries than the ledger."""
-    if not entries:
+    if not entries or context.warehouse_id is not None:
         return []
     first, last = nearest_date(min(entries)), nearest_date(max(entries))
     url = context.settings.mongo_url.get_secret_value()

@@ -20,6 +20,10 @@ class UnknownJob(Exception):
     """There is no such job, or the job has no such step."""
 
 
+class NotByWarehouse(Exception):
+    """The job's datasets cannot be replaced for one warehouse alone."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Interval:
     """The data interval [start, end) of a run, in UTC."""
@@ -72,6 +76,7 @@ class Job(_Definition):
     max_catchup: Annotated[int, Field(ge=1)] = 1
     deadline_seconds: Annotated[int, Field(gt=0)] = 7200
     freshness_seconds: Annotated[int, Field(gt=0)] = 100_800
+    by_warehouse: bool = False
 
     @model_validator(mode="after")
     def _steps_follow_known_steps(self) -> Self:

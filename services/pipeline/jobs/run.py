@@ -78,11 +78,14 @@ class RunRequest:
     """Some steps of the job only; what they follow must have succeeded for the interval before."""
     parameters: Mapping[str, JsonValue] = field(default_factory=dict)
     max_attempts: int = 1
+    warehouse_id: str | None = None
+    """Only the partitions of this warehouse; None for all."""
 
     @property
     def digest(self) -> bytes:
         """The same for the same request, whoever makes it."""
-        wanted = (self.job, self.interval.start, self.interval.end, self.steps, self.parameters, self.max_attempts)
+        interval = (self.interval.start, self.interval.end)
+        wanted = (self.job, *interval, self.steps, self.parameters, self.max_attempts, self.warehouse_id)
         return sha256(to_json(wanted)).digest()
 
 
@@ -103,6 +106,7 @@ class Claim:
     attempt: int
     job: str
     interval: Interval
+    warehouse_id: str | None
     parameters: Mapping[str, JsonValue]
     steps: Mapping[str, StepStatus]
     requested_at: datetime

@@ -31,19 +31,22 @@ async def insert_key(connection: Connection, key: str, run_id: UUID, digest: byt
     )
 
 
-async def active_runs(connection: Connection, job: str, interval: Interval) -> dict[UUID, set[str]]:
-    """Runs of this very interval that are queued or running -> their steps."""
+async def active_runs(
+    connection: Connection, job: str, interval: Interval, warehouse_id: str | None
+) -> dict[UUID, set[str]]:
+    """Runs of this very interval and warehouse that are queued or running -> their steps."""
     rows = await connection.fetch(
         """
         SELECT run_id, array_agg(step) AS steps
           FROM run JOIN run_step USING (run_id)
          WHERE run.job = $1 AND run.interval_start = $2 AND run.interval_end = $3
-           AND run.status IN ('queued', 'running')
+           AND run.warehouse_id IS NOT DISTINCT FROM $4 AND run.status IN ('queued', 'running')
          GROUP BY run_id ORDER BY run_id
         """,
         job,
         interval.start,
         interval.end,
+        warehouse_id,
     )
     return {row["run_id"]: set(row["steps"]) for row in rows}
 
@@ -52,13 +55,15 @@ async def insert_run(connection: Connection, run_id: UUID, request: RunRequest) 
     """Queue a run."""
     await connection.execute(
         """
-        INSERT INTO run (run_id, job, interval_start, interval_end, parameters, max_attempts, requested_by)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        INSERT INTO run (run_id, job, interval_start, interval_end, warehouse_id, parameters, max_attempts,
+                         requested_by)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         """,
         run_id,
         request.job,
         request.interval.start,
         request.interval.end,
+        request.warehouse_id,
         dict(request.parameters),
         request.max_attempts,
         request.requested_by,
@@ -69,13 +74,14 @@ async def insert_steps(connection: Connection, run_id: UUID, request: RunRequest
     """Queue the steps of a run, in order."""
     await connection.execute(
         """
-        INSERT INTO run_step (run_id, step, position, job, interval_start, interval_end)
-        SELECT $1, step, position, $2, $3, $4 FROM unnest($5::text[]) WITH ORDINALITY AS wanted(step, position)
+        INSERT INTO run_step (run_id, step, position, job, interval_start, interval_end, warehouse_id)
+        SELECT $1, step, position, $2, $3, $4, $5 FROM unnest($6::text[]) WITH ORDINALITY AS wanted(step, position)
         """,
         run_id,
         request.job,
         request.interval.start,
         request.interval.end,
+        request.warehouse_id,
         list(steps),
     )
 
@@ -145,6 +151,7 @@ async def _claim(connection: Connection, row: asyncpg.Record) -> Claim:
         attempt=row["attempt"],
         job=row["job"],
         interval=Interval(row["interval_start"], row["interval_end"]),
+        warehouse_id=row["warehouse_id"],
         parameters=row["parameters"],
         steps={step["step"]: StepStatus(step["status"]) for step in steps},
         requested_at=row["requested_at"],
@@ -341,20 +348,22 @@ async def steps_of(connection: Connection, run_ids: Collection[UUID]) -> list[as
 
 
 async def latest_results(
-    connection: Connection, job: str, interval: Interval, steps: Collection[str]
+    connection: Connection, job: str, interval: Interval, warehouse_id: str | None, steps: Collection[str]
 ) -> dict[str, StepResult]:
-    """The latest result of each step for this very interval, where it ever succeeded."""
+    """The latest result of each step for this very interval and warehouse, where it ever succeeded."""
     rows = await connection.fetch(
         """
         SELECT DISTINCT ON (step) step, rows_in, rows_out, partitions, watermark_from, watermark_to, figures
           FROM run_step
          WHERE job = $1 AND interval_start = $2 AND interval_end = $3 AND step = ANY($4) AND status = 'succeeded'
+           AND warehouse_id IS NOT DISTINCT FROM $5
          ORDER BY step, finished_at DESC
         """,
         job,
         interval.start,
         interval.end,
         list(steps),
+        warehouse_id,
     )
     return {
         row["step"]: StepResult(
@@ -401,16 +410,20 @@ async def latest_runs(connection: Connection, job: str | None, status: str | Non
     )
 
 
-async def statuses(connection: Connection, job: str, since: datetime, until: datetime) -> dict[Interval, RunStatus]:
-    """What became of the latest run of each interval of a job within [since, until]."""
+async def statuses(
+    connection: Connection, job: str, since: datetime, until: datetime, warehouse_id: str | None
+) -> dict[Interval, RunStatus]:
+    """What became of the latest run of each interval of a job within [since, until], of all or of one warehouse."""
     rows = await connection.fetch(
         """
         SELECT DISTINCT ON (interval_start, interval_end) interval_start, interval_end, status
-          FROM run WHERE job = $1 AND interval_start >= $2 AND interval_end <= $3
+          FROM run
+         WHERE job = $1 AND interval_start >= $2 AND interval_end <= $3 AND warehouse_id IS NOT DISTINCT FROM $4
          ORDER BY interval_start, interval_end, requested_at DESC
         """,
         job,
         since,
         until,
+        warehouse_id,
     )
     return {Interval(row["interval_start"], row["interval_end"]): RunStatus(row["status"]) for row in rows}

@@ -8,6 +8,7 @@ import structlog
 from libs.chassis.database import Connection
 from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import run_queries
+from services.pipeline.jobs.job import NotByWarehouse
 from services.pipeline.jobs.run import (
     Claim,
     KeyReused,
@@ -29,16 +30,19 @@ log = structlog.get_logger(__name__)
 async def start(connection: Connection, request: RunRequest, *, key: str | None = None) -> Started:
     """Queue what is asked for, unless the key is known or the same work is queued or running: then that run.
 
-    What succeeded before is computed again. Call it in a transaction. Raises UnknownJob, KeyReused, RunInProgress.
+    What succeeded before is computed again. Call it in a transaction. Raises UnknownJob, NotByWarehouse, KeyReused,
+    RunInProgress.
     """
     job = job_definitions.find(request.job)
+    if request.warehouse_id is not None and not job.by_warehouse:
+        raise NotByWarehouse(f"{job.id} cannot be run for one warehouse alone")
     steps = [step.name for step in job.select(request.steps)]
     await run_queries.lock_ledger(connection)
     if key is not None and (known := await run_queries.run_of_key(connection, key)):
         if known["request_hash"] != request.digest:
             raise KeyReused(f"Idempotency-Key {key} was used before for another request")
         return Started(known["run_id"], is_new=False)
-    active = await run_queries.active_runs(connection, job.id, request.interval)
+    active = await run_queries.active_runs(connection, job.id, request.interval, request.warehouse_id)
     run_id = next((run_id for run_id, its_steps in active.items() if its_steps >= set(steps)), None)
     is_new = run_id is None
     if run_id is None:

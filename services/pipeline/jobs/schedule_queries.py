@@ -1,4 +1,7 @@
-"""What the run ledger says of whole jobs: where they began, and which of their intervals are done."""
+"""What the run ledger says of whole jobs: where they began, and which of their intervals are done.
+
+Runs of one warehouse do not count: they leave the other warehouses' part of the interval to be done.
+"""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -14,9 +17,9 @@ async def beginnings(connection: Connection, jobs: Collection[str]) -> dict[str,
         """
         SELECT job, earliest.interval_start, first.requested_at
           FROM unnest($1::text[]) AS asked(job)
-         CROSS JOIN LATERAL (SELECT interval_start FROM run WHERE run.job = asked.job
+         CROSS JOIN LATERAL (SELECT interval_start FROM run WHERE run.job = asked.job AND warehouse_id IS NULL
                               ORDER BY interval_start LIMIT 1) AS earliest
-         CROSS JOIN LATERAL (SELECT requested_at FROM run WHERE run.job = asked.job
+         CROSS JOIN LATERAL (SELECT requested_at FROM run WHERE run.job = asked.job AND warehouse_id IS NULL
                               ORDER BY requested_at LIMIT 1) AS first
         """,
         list(jobs),
@@ -30,7 +33,7 @@ async def begun_intervals(connection: Connection, since: Mapping[str, datetime])
         """
         SELECT DISTINCT job, interval_start, interval_end
           FROM unnest($1::text[], $2::timestamptz[]) AS asked(job, since) JOIN run USING (job)
-         WHERE interval_start >= since
+         WHERE interval_start >= since AND warehouse_id IS NULL
         """,
         list(since),
         list(since.values()),
@@ -43,7 +46,7 @@ _DONE = """
       FROM (SELECT job, step, count(*) OVER (PARTITION BY job) AS steps
               FROM unnest($1::text[], $2::text[]) AS defined(job, step)) AS wanted
       JOIN run_step USING (job, step)
-     WHERE run_step.status = 'succeeded'
+     WHERE run_step.status = 'succeeded' AND warehouse_id IS NULL
      GROUP BY job, steps, interval_start, interval_end HAVING count(DISTINCT step) = steps
 """
 """Intervals of which every step has succeeded once, in one run or in several. What came after took nothing away: a

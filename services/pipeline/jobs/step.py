@@ -45,6 +45,8 @@ class Context:
     job: Job
     step: Step
     interval: Interval
+    warehouse_id: str | None
+    """Only this warehouse's partitions are to be replaced; None for all."""
     parameters: Mapping[str, JsonValue]
     upstream: Mapping[str, StepResult]
     """Results of the steps that this one follows, of this run or of the latest one of the same interval."""

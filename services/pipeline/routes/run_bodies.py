@@ -9,6 +9,7 @@ import asyncpg
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
 from libs.chassis.model import ApiModel
+from libs.events.envelope import WarehouseId
 from services.pipeline.jobs import freshness
 from services.pipeline.jobs.freshness import Freshness, Success
 from services.pipeline.jobs.job import Interval, Job
@@ -46,6 +47,7 @@ class JobOut(ApiModel):
     timeout_seconds: int
     retries: int
     max_parallel_runs: int
+    by_warehouse: Annotated[bool, Field(description="Whether a run may be about one warehouse.")]
     max_catchup: Annotated[int, Field(description="Most of the latest intervals made up for after a downtime.")]
     deadline_seconds: Annotated[int, Field(description="From an interval's end until its run must have succeeded.")]
     freshness_seconds: Annotated[int, Field(description="The largest lag of data that count as fresh.")]
@@ -73,6 +75,7 @@ class JobOut(ApiModel):
             timeout_seconds=job.timeout_seconds,
             retries=job.retries,
             max_parallel_runs=job.max_parallel_runs,
+            by_warehouse=job.by_warehouse,
         )
 
 
@@ -87,6 +90,9 @@ class RunIn(ApiModel):
         Field(min_length=1, max_length=20, description="Some steps only. What they follow must have succeeded before."),
     ] = None
     full: Annotated[bool, Field(description="Rebuild every partition of the interval, not only what changed.")] = False
+    warehouse_id: Annotated[
+        WarehouseId | None, Field(description="Only this warehouse's partitions, where the job can do that.")
+    ] = None
     retries: Annotated[int, Field(ge=0, le=10, description="How often a failed run is tried again by itself.")] = 0
 
     @model_validator(mode="after")
@@ -104,6 +110,7 @@ class RunIn(ApiModel):
             steps=None if self.steps is None else tuple(self.steps),
             parameters={"full": True} if self.full else {},
             max_attempts=self.retries + 1,
+            warehouse_id=self.warehouse_id,
         )
 
 
@@ -149,6 +156,7 @@ class RunOut(ApiModel):
     job: str
     interval_start: AwareDatetime
     interval_end: AwareDatetime
+    warehouse_id: Annotated[str | None, Field(description="The warehouse whose partitions are replaced; null for all.")]
     parameters: dict[str, JsonValue]
     status: RunStatus
     attempt: int

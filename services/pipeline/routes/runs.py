@@ -12,6 +12,7 @@ from sqlalchemy import select
 from libs.chassis.database import Connection, Pool, ReadConnection, WriteConnection, acquired, fetch_all
 from libs.chassis.paging import Page, Paging, keyset
 from libs.chassis.problems import RefusalMap
+from libs.events.envelope import WarehouseId
 from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import run_queries, runs, schedule_queries
 from services.pipeline.jobs.run import (
@@ -33,6 +34,7 @@ POLL_SECONDS = 0.25
 REFUSALS: RefusalMap = {
     UnknownRun: (404, "not-found"),
     job_definitions.UnknownJob: (422, "unknown-job"),
+    job_definitions.NotByWarehouse: (422, "not-by-warehouse"),
     KeyReused: (422, "idempotency-key-reused"),
     RunInProgress: (409, "run-in-progress"),
     NotRetryable: (409, "invalid-transition"),
@@ -86,6 +88,7 @@ async def list_runs(
     principal: Reader,
     job: Annotated[str | None, Query(max_length=64)] = None,
     status: Annotated[RunStatus | None, Query()] = None,
+    warehouse_id: Annotated[WarehouseId | None, Query(alias="warehouseId", description="Runs of it alone.")] = None,
     interval_from: Annotated[datetime | None, Query(alias="intervalFrom", description="Ends after this.")] = None,
     interval_to: Annotated[datetime | None, Query(alias="intervalTo", description="Starts before this.")] = None,
 ) -> Page[RunOut]:
@@ -93,6 +96,7 @@ async def list_runs(
     optional = (
         None if job is None else run.c.job == job,
         None if status is None else run.c.status == status.value,
+        None if warehouse_id is None else run.c.warehouse_id == warehouse_id,
         None if interval_from is None else run.c.interval_end > interval_from,
         None if interval_to is None else run.c.interval_start < interval_to,
     )

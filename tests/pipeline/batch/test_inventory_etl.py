@@ -11,10 +11,11 @@ from pydantic import TypeAdapter
 
 from libs.chassis.database import Connection, Pool
 from libs.events.analytics import AnalyticsEvent
-from services.pipeline.jobs import run_queries
+from services.pipeline.jobs import contract, run_queries
 from services.pipeline.jobs.execution import Execution
 from services.pipeline.jobs.job import Interval
 from services.pipeline.jobs.run import RunRequest, RunStatus
+from services.pipeline.lake import PartitionedTable
 from services.pipeline.settings import Settings
 from tests.pipeline.batch import ledger
 from tests.pipeline.batch.ledger import on
@@ -24,6 +25,10 @@ from tests.stack import Database
 AnalyticsEvents = TypeAdapter(list[AnalyticsEvent])
 DATASETS = ("dataset_watermark", "dataset_partition", "partition_quality", "quarantine")
 OUTPUTS = ("daily_snapshot", "daily_metric")
+CONTRACTS = {
+    each.dataset: each
+    for each in (contract.LEDGER_ENTRIES, contract.ITEM_DAYS, contract.DAILY_SNAPSHOT, contract.DAILY_METRIC)
+}
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +47,13 @@ async def empty_outputs(database: Database) -> None:
         await connection.close()
 
 
-async def run(pool: Pool, settings: Settings, first: int, last: int, *, full: bool = False) -> dict[str, Any]:
+async def run(
+    pool: Pool, settings: Settings, first: int, last: int, *, full: bool = False, warehouse_id: str | None = None
+) -> dict[str, Any]:
     """Run the job over days of January 2026; step -> its row."""
     interval = Interval(datetime(2026, 1, first, tzinfo=UTC), datetime(2026, 1, last + 1, tzinfo=UTC))
-    request = RunRequest("inventory_etl", interval, "test", parameters={"full": True} if full else {})
+    parameters = {"full": True} if full else {}
+    request = RunRequest("inventory_etl", interval, "test", parameters=parameters, warehouse_id=warehouse_id)
     run_id = await start(pool, request)
     status = await Execution(await claim(pool, run_id), pool, settings).run()
     async with pool.acquire() as connection:
@@ -56,6 +64,20 @@ async def run(pool: Pool, settings: Settings, first: int, last: int, *, full: bo
 async def rows(connection: Connection, table: str) -> list[tuple[Any, ...]]:
     """All rows of an output, in order."""
     return [tuple(row) for row in await connection.fetch(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4")]
+
+
+async def versions(connection: Connection, table: str) -> list[tuple[Any, ...]]:
+    """Which transaction wrote each row of the warehouses other than X."""
+    found = await connection.fetch(
+        f"SELECT date, sku, warehouse_id, xmin::text FROM {table} WHERE warehouse_id <> 'X' ORDER BY 1, 2, 3"
+    )
+    return [tuple(row) for row in found]
+
+
+def lake_rows(settings: Settings, name: str) -> list[str]:
+    """All rows of a dataset of the lake, in some order that is always the same."""
+    table = PartitionedTable(settings.lake_url, name, CONTRACTS[name].schema)
+    return sorted(map(str, table.rows(table.days(), CONTRACTS[name].schema).read_all().to_pylist()))
 
 
 def days(step: Any) -> list[int]:
@@ -113,6 +135,74 @@ async def test_late_entries_replace_exactly_the_days_that_follow_from_them(
     await run(pool, settings, 1, 5, full=True)
 
     assert [await rows(connection, table) for table in OUTPUTS] == incremental
+
+
+async def test_a_run_of_one_warehouse_replaces_its_partitions_only(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    opened = [on(1, 10, "OPENING_BALANCE", warehouse_id=warehouse_id) for warehouse_id in "XY"]
+    await ledger.post(database, [*opened, *(on(day, -1, warehouse_id=each) for day in (2, 3) for each in "XY")])
+    await run(pool, settings, 1, 3)
+    right = [await rows(connection, table) for table in OUTPUTS]
+    others = [await versions(connection, table) for table in OUTPUTS]
+    lake = {table: lake_rows(settings, table) for table in ("ledger_entries", "item_days", *OUTPUTS)}
+    for table in OUTPUTS:
+        await connection.execute(f"DELETE FROM {table} WHERE warehouse_id = 'X' AND date = '2026-01-02'")
+
+    steps = await run(pool, settings, 2, 2, warehouse_id="X")
+
+    assert steps["status"] is RunStatus.SUCCEEDED
+    assert (steps["extract_inventory_data"]["rows_in"], steps["transform_and_load"]["rows_out"]) == (1, 2)
+    assert days(steps["extract_inventory_data"]) == [2]
+    assert days(steps["transform_and_load"]) == days(steps["generate_aggregated_metrics"]) == [2, 3]
+    assert [await rows(connection, table) for table in OUTPUTS] == right
+    assert [await versions(connection, table) for table in OUTPUTS] == others
+    assert {table: lake_rows(settings, table) for table in lake} == lake
+    partitions = await connection.fetch("SELECT rows FROM dataset_partition WHERE dataset = 'daily_metric'")
+    assert [row["rows"] for row in partitions] == [2, 2, 2]
+
+
+async def test_what_a_run_of_one_warehouse_left_to_others_is_not_lost(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    opened = [on(1, 10, "OPENING_BALANCE", warehouse_id=warehouse_id) for warehouse_id in "XY"]
+    await ledger.post(database, [*opened, on(3, -1)])
+    await run(pool, settings, 1, 3)
+    await ledger.post(database, [on(2, -2, warehouse_id=warehouse_id) for warehouse_id in "XY"])
+
+    await run(pool, settings, 2, 2, warehouse_id="X")
+    after_x = await connection.fetch("SELECT * FROM daily_snapshot WHERE date = '2026-01-03' ORDER BY warehouse_id")
+    await run(pool, settings, 3, 3)
+    incremental = [await rows(connection, table) for table in OUTPUTS]
+    await empty_outputs(database)
+    await run(pool, settings, 1, 3, full=True)
+
+    assert [row["quantity_on_hand"] for row in after_x] == [7, 10]
+    assert [await rows(connection, table) for table in OUTPUTS] == incremental
+
+
+async def test_a_day_never_holds_one_warehouse_alone(pool: Pool, settings: Settings, database: Database) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), on(2, -1), on(2, 5, "RECEIPT", warehouse_id="Y")])
+    await run(pool, settings, 1, 1)
+
+    steps = await run(pool, settings, 3, 3, warehouse_id="X")
+
+    assert steps["status"] is RunStatus.FAILED
+    assert "run all warehouses first" in steps["extract_inventory_data"]["error"]
+
+
+async def test_bad_rows_of_one_warehouse_stay_with_it(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    bad = [on(1, 4, "SALE", warehouse_id=warehouse_id) for warehouse_id in "XY"]
+    await ledger.post(database, [*bad, on(1, 3, "RECEIPT", warehouse_id="Z")])
+    await run(pool, settings, 1, 1)
+
+    statuses = [(await run(pool, settings, 1, 1, warehouse_id=each))["status"] for each in "XZ"]
+
+    assert statuses == [RunStatus.FAILED, RunStatus.SUCCEEDED]
+    assert await connection.fetchval("SELECT count(*) FROM quarantine") == 2
+    assert await connection.fetchval("SELECT status FROM partition_quality") == "failed"
 
 
 async def test_an_entry_of_a_transaction_that_ends_late_is_not_lost(

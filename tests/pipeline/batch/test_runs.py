@@ -9,9 +9,9 @@ import asyncpg
 import pytest
 
 from libs.chassis.database import Connection, Pool
-from services.pipeline.jobs import run_queries, runs
+from services.pipeline.jobs import run_queries, runs, schedule_queries
 from services.pipeline.jobs.execution import Execution, ignore
-from services.pipeline.jobs.job import Interval, Job, Step, UnknownJob
+from services.pipeline.jobs.job import Interval, Job, NotByWarehouse, Step, UnknownJob, find
 from services.pipeline.jobs.run import (
     Claim,
     Fenced,
@@ -105,6 +105,32 @@ async def test_what_is_done_in_part_only_is_refused(pool: Pool) -> None:
 
     with pytest.raises(RunInProgress, match="data_quality_check"):
         await start(pool)
+
+
+async def test_runs_of_warehouses_are_works_of_their_own(pool: Pool) -> None:
+    of_all = await start(pool)
+    of_one = await start(pool, a_request(warehouse_id="X"))
+
+    assert of_all != of_one
+    assert await start(pool, a_request(warehouse_id="X")) == of_one
+    assert await start(pool, a_request(warehouse_id="Y")) not in (of_all, of_one)
+    with pytest.raises(NotByWarehouse, match="transaction_aggregation"):
+        await start(pool, a_request(job="transaction_aggregation", warehouse_id="X"))
+
+
+async def test_a_run_of_one_warehouse_does_not_stand_for_the_interval(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    await executed(pool, settings, await start(pool, a_request(warehouse_id="X")))
+    job = find("inventory_etl")
+
+    assert await schedule_queries.begun_intervals(connection, {job.id: THE_DAY.start}) == set()
+    assert await schedule_queries.beginnings(connection, [job.id]) == {}
+    assert await schedule_queries.last_successes(connection, [job]) == {}
+    assert await run_queries.statuses(connection, job.id, THE_DAY.start, THE_DAY.end, None) == {}
+    assert await run_queries.statuses(connection, job.id, THE_DAY.start, THE_DAY.end, "X") == {
+        THE_DAY: RunStatus.SUCCEEDED
+    }
 
 
 async def test_unknown_jobs_and_steps_are_refused(pool: Pool) -> None:

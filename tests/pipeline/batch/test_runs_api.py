@@ -52,6 +52,8 @@ async def test_a_run_is_queued_and_the_same_key_finds_it_again(client: httpx.Asy
         ({"intervalEnd": BODY["intervalStart"]}, "validation-failed"),
         ({"intervalEnd": "2026-01-06"}, "validation-failed"),
         ({"steps": []}, "validation-failed"),
+        ({"warehouseId": " "}, "validation-failed"),
+        ({"warehouseId": "X", "job": "weekly_summary"}, "not-by-warehouse"),
     ],
 )
 async def test_what_makes_no_sense_is_refused(client: httpx.AsyncClient, changes: dict[str, Any], code: str) -> None:
