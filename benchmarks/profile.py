@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks import relay, streaming_peers
 from benchmarks.inventory_writes import CONNECTIONS, ITEMS, documents, stand
 from benchmarks.streaming_cpu import measure
 from tests.stack import ROOT
@@ -73,16 +74,23 @@ async def _sales(stacks: Path) -> None:
             await api.post("/transactions", documents(ITEMS, 1), CONNECTIONS, SALES_SECONDS)
 
 
+async def _relay(rows: int, stacks: Path) -> None:
+    async with streaming_peers.stand([], 0, 0) as ready:
+        await relay.drain(ready, relay.PROGRAMS["Stockflow"], rows, lambda pid: sampled(pid, stacks))
+
+
 def main() -> None:
     """Profile and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
-    parser.add_argument("process", nargs="?", choices=["stream", "archive", "inventory"], default="stream")
+    parser.add_argument("process", nargs="?", choices=["stream", "archive", "relay", "inventory"], default="stream")
     parser.add_argument("--events", type=int, default=200_000)
     arguments = parser.parse_args()
     with TemporaryDirectory(prefix="stockflow-bench-") as name:
         stacks = Path(name) / "stacks.txt"
         if arguments.process == "inventory":
             asyncio.run(_sales(stacks))
+        elif arguments.process == "relay":
+            asyncio.run(_relay(arguments.events, stacks))
         else:
             asyncio.run(measure(arguments.process, arguments.events, 1_000, lambda pid: sampled(pid, stacks)))
         PROFILES.mkdir(exist_ok=True)

@@ -8,7 +8,8 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from statistics import median
 
@@ -35,7 +36,7 @@ async def measure(rows: int, rounds: int) -> dict[str, object]:
     async with stand([], 0, 0) as ready:
         for _ in range(rounds):
             for name, argv in PROGRAMS.items():
-                speed, cost = await _drain(ready, argv, rows)
+                speed, cost = await drain(ready, argv, rows)
                 speeds[name].append(speed)
                 costs[name].append(cost)
         where = f"{machine()}, {ready.broker}, {rows:,} rows, {rounds} rounds"
@@ -52,8 +53,16 @@ async def measure(rows: int, rounds: int) -> dict[str, object]:
     }
 
 
-async def _drain(ready: Stand, argv: Sequence[str], rows: int) -> tuple[float, float]:
-    """Events per second and CPU microseconds per event, from the first deletion to an empty outbox."""
+async def drain(
+    ready: Stand,
+    argv: Sequence[str],
+    rows: int,
+    watched: Callable[[int], AbstractAsyncContextManager[object]] = nullcontext,
+) -> tuple[float, float]:
+    """Events per second and CPU microseconds per event, from the first deletion to an empty outbox.
+
+    `watched` is given the relay's pid.
+    """
     database = Database(ready.servers, ready.template)
     connection = await asyncpg.connect(database.superuser_url, server_settings={"search_path": "pipeline"})
     try:
@@ -65,7 +74,7 @@ async def _drain(ready: Stand, argv: Sequence[str], rows: int) -> tuple[float, f
             "BENCH_KAFKA": ready.kafka.bootstrap_servers,
             "BENCH_DATABASE_URL": f"{database.superuser_url}?options=-csearch_path%3Dpipeline",
         }
-        async with running([sys.executable, *argv], environment, folder=ROOT) as worker:
+        async with running([sys.executable, *argv], environment, folder=ROOT) as worker, watched(worker.pid):
             while (waiting := await connection.fetchval("SELECT count(*) FROM outbox")) == rows:
                 await asyncio.sleep(0.02)
             began, cpu, first_seen = time.perf_counter(), cpu_seconds(worker), waiting

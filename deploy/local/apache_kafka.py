@@ -133,7 +133,7 @@ class ApacheKafka:
             "".join(f"{name}={value}\n" for name, value in self._settings(node).items())
         )
         if not (self._data(node) / "meta.properties").exists():
-            tool = (*_java(libraries), "kafka.tools.StorageTool", "format", "--cluster-id", self._cluster_id())
+            tool = (*_java(libraries), "kafka.tools.StorageTool", "format", f"--cluster-id={self._cluster_id()}")
             users = (
                 [part for user in self._secured.scram_users for part in ("--add-scram", user)] if self._secured else []
             )
