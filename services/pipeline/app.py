@@ -14,7 +14,7 @@ from libs.operations.postgres_dead_letters import PostgresDeadLetters
 from services.pipeline import archive, stream
 from services.pipeline.archive import RetriedLetters
 from services.pipeline.cache import Cache
-from services.pipeline.routes import alerts, lake, movements, operations, reconciliation, reports, runs
+from services.pipeline.routes import alerts, lake, movements, operations, partitions, reconciliation, reports, runs
 from services.pipeline.settings import Settings
 
 
@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
             reconciliation.router,
             lake.router,
             runs.router,
+            partitions.router,
             alerts.router,
             reports.router,
             operations.router,
@@ -63,6 +64,12 @@ def create_app(settings: Settings) -> FastAPI:
             dead_letters.router,
             events_document.router,
         ],
-        refusals={**dead_letters.REFUSALS, **runs.REFUSALS, **alerts.REFUSALS, **reports.REFUSALS},
+        refusals={
+            **dead_letters.REFUSALS,
+            **runs.REFUSALS,
+            **partitions.REFUSALS,
+            **alerts.REFUSALS,
+            **reports.REFUSALS,
+        },
         readiness=readiness,
     )

@@ -54,6 +54,18 @@ run_log = Table(
     Column("fields", JSON),
 )
 
+dataset_partition = Table(
+    "dataset_partition",
+    metadata,
+    Column("dataset", Text, primary_key=True),
+    Column("date", Date, primary_key=True),
+    Column("rows", BigInteger),
+    Column("run_id", Uuid),
+    Column("replaced_at", DateTime(timezone=True)),
+)
+
+partition_quality = Table("partition_quality", metadata, Column("date", Date, primary_key=True), Column("status", Text))
+
 alert = Table(
     "alert",
     metadata,

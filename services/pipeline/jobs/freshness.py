@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 
 from services.pipeline.jobs.job import Interval, Job
@@ -73,3 +73,22 @@ def overdue(
     if beginning is None or beginning.requested_at > over_by:
         return []
     return due(job, succeeded, beginning, over_by)
+
+
+def last_closed_date(job: Job, now: datetime) -> date:
+    """The latest date that an interval of the job has closed."""
+    [latest] = job.latest_intervals(now, 1)
+    return latest.end.date() - timedelta(days=1)
+
+
+def closed_at(job: Job, day: date) -> datetime:
+    """The end of the interval that closes a date: then its partition can be calculated as a whole."""
+    midnight = datetime.combine(day, time(), UTC) + timedelta(days=1)
+    return job.next_instant(midnight - timedelta(seconds=1))
+
+
+def is_partition_late(job: Job, day: date, last_success: datetime | None, now: datetime) -> bool:
+    """Whether the deadline for a date has passed without a success since the date was closed."""
+    closed = closed_at(job, day)
+    is_done = last_success is not None and last_success >= closed
+    return not is_done and now > closed + timedelta(seconds=job.deadline_seconds)

@@ -16,6 +16,10 @@ SCHEDULES: Final = Path(__file__).with_name("schedules.yaml")
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
+class UnknownDataset(Exception):
+    """No job keeps such a dataset."""
+
+
 class UnknownJob(Exception):
     """There is no such job, or the job has no such step."""
 
@@ -60,6 +64,7 @@ class Step(_Definition):
 
     name: Name
     after: tuple[Name, ...] = ()
+    datasets: tuple[str, ...] = ()
 
 
 class Job(_Definition):
@@ -139,3 +144,12 @@ def find(job_id: str) -> Job:
         return jobs()[job_id]
     except KeyError:
         raise UnknownJob(f"there is no job {job_id}; there are {', '.join(jobs())}") from None
+
+
+def writer_of(dataset: str) -> tuple[Job, Step]:
+    """The job and step that replace the partitions of a dataset. Raises UnknownDataset."""
+    for job in jobs().values():
+        for step in job.steps:
+            if dataset in step.datasets:
+                return job, step
+    raise UnknownDataset(f"no job keeps a dataset {dataset}")

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from libs.chassis.database import Connection
 from services.pipeline.jobs.freshness import Beginning, Success
-from services.pipeline.jobs.job import Interval, Job
+from services.pipeline.jobs.job import Interval, Job, Step
 
 
 async def beginnings(connection: Connection, jobs: Collection[str]) -> dict[str, Beginning]:
@@ -70,6 +70,18 @@ async def last_successes(connection: Connection, jobs: Collection[Job]) -> dict[
     return {
         row["job"]: Success(Interval(row["interval_start"], row["interval_end"]), row["finished_at"]) for row in rows
     }
+
+
+async def last_step_success(connection: Connection, job: Job, step: Step) -> datetime | None:
+    """When a step last succeeded; None if it never has."""
+    return await connection.fetchval(
+        """
+        SELECT max(finished_at) FROM run_step
+         WHERE job = $1 AND step = $2 AND status = 'succeeded' AND warehouse_id IS NULL
+        """,
+        job.id,
+        step.name,
+    )
 
 
 def _steps(jobs: Collection[Job]) -> tuple[list[str], list[str]]:
