@@ -74,7 +74,7 @@ async def last_successes(connection: Connection, jobs: Collection[Job]) -> dict[
 
 async def last_step_success(connection: Connection, job: Job, step: Step) -> datetime | None:
     """When a step last succeeded; None if it never has."""
-    return await connection.fetchval(
+    finished_at: datetime | None = await connection.fetchval(
         """
         SELECT max(finished_at) FROM run_step
          WHERE job = $1 AND step = $2 AND status = 'succeeded' AND warehouse_id IS NULL
@@ -82,6 +82,7 @@ async def last_step_success(connection: Connection, job: Job, step: Step) -> dat
         job.id,
         step.name,
     )
+    return finished_at
 
 
 def _steps(jobs: Collection[Job]) -> tuple[list[str], list[str]]:

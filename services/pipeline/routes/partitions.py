@@ -1,10 +1,10 @@
 """How fresh each date of each dataset is that the batch jobs keep."""
 
-from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 from uuid import UUID
 
+import asyncpg
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, Field
 from sqlalchemy import Date, Integer, and_, func, literal, select, type_coerce, union
@@ -41,7 +41,7 @@ class PartitionOut(ApiModel):
     quality: Annotated[str | None, Field(description="passed, or failed: published views leave the date out.")]
 
     @classmethod
-    def of(cls, row: Mapping[str, Any], job: Job, step_success: datetime | None, now: datetime) -> Self:
+    def of(cls, row: asyncpg.Record, job: Job, step_success: datetime | None, now: datetime) -> Self:
         """A date of a dataset that `job` keeps; its step last succeeded at `step_success`."""
         day, replaced_at = FIRST_OF_1970 + timedelta(days=row["day"]), row["replaced_at"]
         last = None if replaced_at is None else max(replaced_at, step_success or replaced_at)
