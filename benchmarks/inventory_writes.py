@@ -84,6 +84,7 @@ class Stand:
     api_url: str
     token: str
     database: Database
+    pid: int
 
     async def fill(self) -> None:
         """A catalogue with plenty of stock: one opening balance each."""
@@ -171,8 +172,8 @@ class Stand:
 
 
 @contextmanager
-def running_api(database: Database, folder: Path) -> Iterator[tuple[str, str]]:
-    """The API process, as it is deployed: (address, API key)."""
+def running_api(database: Database, folder: Path) -> Iterator[Stand]:
+    """The API process, as it is deployed."""
     token, key = new_key("bench", ["*"])
     keys = folder / "keys.json"
     keys.write_text(json.dumps([file_entry(key)]))
@@ -186,7 +187,7 @@ def running_api(database: Database, folder: Path) -> Iterator[tuple[str, str]]:
     }
     process = subprocess.Popen([sys.executable, "-m", "services.inventory", "api"], env=environment)
     try:
-        yield f"http://127.0.0.1:{port}/api/v1", token
+        yield Stand(f"http://127.0.0.1:{port}/api/v1", token, database, process.pid)
     finally:
         process.terminate()
         process.wait(30)
@@ -201,11 +202,10 @@ async def stand() -> AsyncIterator[Stand]:
             database = Database(servers, "bench")
             await servers.create_database(database.name)
             await migrate(database.superuser_url)
-            with running_api(database, folder) as (api_url, token):
-                await asyncio.to_thread(_await_ready, api_url.replace("/api/v1", "/readyz"))
-                ready = Stand(api_url, token, database)
-                await ready.fill()
-                yield ready
+            with running_api(database, folder) as api:
+                await asyncio.to_thread(_await_ready, api.api_url.replace("/api/v1", "/readyz"))
+                await api.fill()
+                yield api
 
 
 def _await_ready(url: str) -> None:
