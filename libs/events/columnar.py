@@ -33,9 +33,14 @@ class NotColumnar(TypeError):
 
 
 class Columns:
-    """How events of one model are read. Raises NotColumnar for models with nested parts or several event types."""
+    """How events of one model are read.
+
+    Raises NotColumnar for models with nested parts, validators of their own or several event types.
+    """
 
     def __init__(self, model: type[BaseEvent]) -> None:
+        if model.__pydantic_decorators__.model_validators or model.__pydantic_decorators__.field_validators:
+            raise NotColumnar(f"{model.__name__} has validators of its own")
         event_type, *more = get_args(model.model_fields[_TAG].annotation)
         if more:
             raise NotColumnar(f"{model.__name__} has several event types")

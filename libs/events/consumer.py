@@ -534,9 +534,10 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _commit_to_kafka(self) -> None:
         """Tell lag tools where we are. Refusals are normal during a rebalance and change nothing."""
         self._committed_at = time.monotonic()
+        # A rebalance that is under way takes partitions before we are told of it.
+        assigned = self._consumer.assignment()
         for partition, lease in self._leases.items():
-            highwater = self._consumer.highwater(partition)
-            if highwater is not None:
+            if partition in assigned and (highwater := self._consumer.highwater(partition)) is not None:
                 behind = highwater - lease.written_offset
                 place = (self._sink.group, lease.topic.name, partition.partition)
                 LAG_MESSAGES.labels(*place).set(max(0, behind))
