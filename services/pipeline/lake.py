@@ -141,6 +141,24 @@ class LakeTable:
                 )
             )
 
+    def count_entries(self, first: date, last: date) -> dict[date, int]:
+        """Date -> ledger entries that its INVENTORY_UPDATE events tell of, each once, from first to last."""
+        if not DeltaTable.is_deltatable(self.url):
+            return {}
+        counted = pa.table(
+            QueryBuilder()
+            .register("events", DeltaTable(self.url))
+            .execute(
+                f"""
+                SELECT "date", count(DISTINCT "eventId") AS entries FROM events
+                 WHERE "eventType" = 'INVENTORY_UPDATE' AND "transactionId" IS NOT NULL
+                   AND "date" BETWEEN DATE '{first}' AND DATE '{last}'
+                 GROUP BY "date"
+                """
+            )
+        )
+        return {row["date"]: row["entries"] for row in counted.to_pylist()}
+
     def describe(self) -> Dataset | None:
         """What the table holds, from its commit log alone; None before the first commit."""
         if not DeltaTable.is_deltatable(self.url):

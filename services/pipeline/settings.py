@@ -15,7 +15,7 @@ class Settings(ServiceSettings):
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="Read from KAFKA_*.")
     redis_url: SecretStr = Field(description="Redis, where stock and metrics are cached.")
-    mongo_url: SecretStr = Field(description="MongoDB with the transaction history, read by the reconciliation only.")
+    mongo_url: SecretStr = Field(description="MongoDB with the history, read by the reconciliation and by data_quality_check.")
     lake_url: str = Field(
         pattern=r"^(s3://[^/].*|/.*|[^:]+)$",
         description="Folder or s3:// address of the lake. For S3, AWS_* variables say where it is and who asks.",

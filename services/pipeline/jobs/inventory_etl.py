@@ -18,8 +18,8 @@ from pydantic import JsonValue
 from libs.chassis.database import acquired
 from libs.events import outbox
 from libs.events.failpoints import failpoint
-from services.pipeline import documents, metric_events, metric_queries
-from services.pipeline.jobs import dataset_queries, extraction, sink, transformation
+from services.pipeline import metric_events, metric_queries
+from services.pipeline.jobs import copies, dataset_queries, extraction, sink, transformation
 from services.pipeline.jobs.contract import DAILY_METRIC, DAILY_SNAPSHOT, ITEM_DAYS, LEDGER_ENTRIES, Contract
 from services.pipeline.jobs.engine import Engine, open_engine
 from services.pipeline.jobs.sink import Target
@@ -27,6 +27,7 @@ from services.pipeline.jobs.step import Context, StepResult
 from services.pipeline.lake import PartitionedTable, nearest_date
 from services.pipeline.settings import Settings
 from services.pipeline.stockout import stockout_risk
+from services.pipeline.trend import TREND_DAYS
 from services.pipeline.velocity import WINDOWS_DAYS
 
 FIRST_OF_1970 = date(1970, 1, 1).toordinal()
@@ -189,16 +190,23 @@ async def data_quality_check(context: Context) -> StepResult:
         failures = {day: failed for day, failed in failures.items() if failed}
     async with acquired(context.pool) as connection, connection.transaction():
         await dataset_queries.record_quality(connection, failures, context.run_id)
-    warnings = await _late_copies(context, {day: figures[0] for day, figures in expected.items()})
+    entries = {day: figures[0] for day, figures in expected.items()}
+    # Copies are compared by whole days.
+    warnings = [] if context.warehouse_id is not None else await _copies(context, entries)
     failed = sorted(day for day, failed in failures.items() if failed)
     if failed:
         raise QualityFailed(f"{len(failed)} days failed: " + ", ".join(names_of(failed)[:10]))
-    entries = sum(figures[0] for figures in expected.values())
     return StepResult(
-        rows_in=entries,
+        rows_in=sum(entries.values()),
         partitions=names_of(days),
-        figures={"warnings": warnings},
-        reads=("postgres:inventory.ledger_entries_v1", "lake:ledger_entries", "mongo:analytics.transactions_v1"),
+        figures={"warnings": list[JsonValue](warnings)},
+        reads=(
+            "postgres:inventory.ledger_entries_v1",
+            "lake:ledger_entries",
+            "lake:inventory-events",
+            "mongo:analytics.transactions_v1",
+            "mongo:analytics.metric_history_v1",
+        ),
         writes=("postgres:pipeline.partition_quality",),
     )
 
@@ -395,18 +403,19 @@ def _failures(
     return failures
 
 
-async def _late_copies(context: Context, entries: dict[int, int]) -> list[JsonValue]:
-    """Days of which MongoDB's history holds another number of entries than the ledger."""
-    if not entries or context.warehouse_id is not None:
+async def _copies(context: Context, entries: dict[int, int]) -> list[copies.Difference]:
+    """Where the copies that other consumers keep differ; demand is compared as of the latest day."""
+    if not entries:
         return []
-    first, last = nearest_date(min(entries)), nearest_date(max(entries))
-    url = context.settings.mongo_url.get_secret_value()
-    history = await documents.count_lines(url, first, last)
-    differing = {
-        str(nearest_date(day)): history.get(nearest_date(day), 0)
-        for day, count in entries.items()
-        if history.get(nearest_date(day), 0) != count
-    }
-    if differing:
-        context.log("history.differs", level="warning", store="mongo", days=len(differing))
-    return [{"check": "history-rows", "date": day, "rows": rows} for day, rows in sorted(differing.items())]
+    day = max(entries)
+    demand = await asyncio.to_thread(_demand_of_moved_items, context, day)
+    return await copies.differences(context, entries, day, demand)
+
+
+def _demand_of_moved_items(context: Context, day: int) -> pa.Table:
+    """Demand of the 30 days up to a day, of the stock items that moved on it."""
+    schema = pa.schema([ITEM_DAYS.schema.field("sku"), ITEM_DAYS.schema.field("warehouse_id")])
+    schema = schema.append(pa.field("demand_30", pa.int64()))
+    with engine_of(context.settings) as engine:
+        entries = _read(context, engine, LEDGER_ENTRIES, day - TREND_DAYS + 1, day)
+        return engine.rows(transformation.demand_of_moved_items(entries, day), schema).read_all()

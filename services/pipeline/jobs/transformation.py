@@ -33,6 +33,13 @@ def item_days(entries: ir.Table) -> ir.Table:
     )
 
 
+def demand_of_moved_items(entries: ir.Table, day: int) -> ir.Table:
+    """Demand (`demand_30`) of the stock items that have an entry of `day`; `entries` are those of 30 days up to it."""
+    days = item_days(entries)
+    moved = days.filter(days.day == day).select(*STOCK_ITEM)
+    return days.semi_join(moved, STOCK_ITEM).group_by(*STOCK_ITEM).aggregate(demand_30=lambda row: row.demand.sum())
+
+
 def snapshots(days: ir.Table, dates: ir.Table) -> ir.Table:
     """One row per stock item and date of `dates` (column `day`) that had moved by then: the stock at the day's end."""
     last = dates.aggregate(last=dates.day.max())
