@@ -27,6 +27,14 @@ _COLUMNS = f"""
 """
 
 
+_VALIDITY = """
+    CASE valid_from WHEN '-infinity' THEN -9223372036854775808
+                    ELSE (extract(epoch FROM valid_from) * 1000000)::int8 END AS valid_from,
+    CASE valid_to WHEN 'infinity' THEN 9223372036854775807
+                  ELSE (extract(epoch FROM valid_to) * 1000000)::int8 END AS valid_to
+"""
+
+
 class TooManyBadRows(Exception):
     """So many rows break a rule that it is the rule, or all of the source, that is bad."""
 
@@ -97,25 +105,34 @@ def fingerprints(
 
 
 @dataclass(frozen=True, slots=True)
-class Catalogue:
-    """Products, categories and warehouses, as they now are."""
+class Dimensions:
+    """Products, categories and warehouses in all their versions.
+
+    Each holds in [valid_from, valid_to), microseconds since 1970 in UTC.
+    """
 
     products: pa.Table
     categories: pa.Table
     warehouses: pa.Table
 
 
-def read_catalogue(url: str) -> Catalogue:
-    """What snapshots are enriched with."""
+def read_dimensions(url: str) -> Dimensions:
+    """What snapshots and sums are enriched with."""
     with _snapshot(url) as cursor:
-        return Catalogue(
+        return Dimensions(
             products=_table(
                 cursor,
-                "SELECT sku, name, category_id, (unit_cost * 1000000)::int8 AS unit_cost_micros"
-                " FROM inventory.products_v1",
+                f"SELECT sku, {_VALIDITY}, name AS product_name, category_id,"
+                " (unit_cost * 1000000)::int8 AS unit_cost_micros FROM pipeline.product_versions_v1",
             ),
-            categories=_table(cursor, "SELECT category_id, name FROM inventory.categories_v1"),
-            warehouses=_table(cursor, "SELECT warehouse_id, name FROM inventory.warehouses_v1"),
+            categories=_table(
+                cursor,
+                f"SELECT category_id, {_VALIDITY}, name AS category_name FROM pipeline.category_versions_v1",
+            ),
+            warehouses=_table(
+                cursor,
+                f"SELECT warehouse_id, {_VALIDITY}, name AS warehouse_name FROM pipeline.warehouse_versions_v1",
+            ),
         )
 
 

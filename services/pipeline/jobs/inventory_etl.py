@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from libs.chassis.database import acquired
 from libs.events import outbox
 from libs.events.failpoints import failpoint
-from services.pipeline import metric_events, metric_queries
+from services.pipeline import dimension_queries, metric_events, metric_queries
 from services.pipeline.jobs import copies, dataset_queries, extraction, sink, transformation
 from services.pipeline.jobs.contract import DAILY_METRIC, DAILY_SNAPSHOT, ITEM_DAYS, LEDGER_ENTRIES, Contract
 from services.pipeline.jobs.engine import Engine, open_engine
@@ -128,6 +128,7 @@ async def transform_and_load(context: Context) -> StepResult:
             await dataset_queries.record_partitions(
                 connection, ITEM_DAYS.dataset, rows_per_day, watermark, context.run_id
             )
+    await renew_dimensions(context)
     rows_out = await asyncio.to_thread(_take_snapshots, context, due, watermark)
     return StepResult(
         rows_in=sum(rows_per_day.values()),
@@ -137,7 +138,7 @@ async def transform_and_load(context: Context) -> StepResult:
         figures={"summedDays": len(changed)},
         reads=(
             "lake:ledger_entries",
-            *(f"postgres:inventory.{name}_v1" for name in ("products", "categories", "warehouses")),
+            *(f"postgres:pipeline.{name}_versions_v1" for name in ("product", "category", "warehouse")),
         ),
         writes=("lake:item_days", "lake:daily_snapshot", "postgres:pipeline.daily_snapshot"),
     )
@@ -220,6 +221,12 @@ def own_days(context: Context, known: Collection[int], *, and_later: bool = Fals
     if missing := sorted(set(days) - set(known)):
         raise NotCalculatedYet(f"run all warehouses first: nothing is known of {', '.join(names_of(missing)[:10])}")
     return sorted(day for day in known if days and day >= days[0]) if and_later else days
+
+
+async def renew_dimensions(context: Context) -> None:
+    """See the changes of products, categories and warehouses that nobody has seen yet."""
+    async with acquired(context.pool) as connection, connection.transaction():
+        await dimension_queries.refresh(connection)
 
 
 def source_url(settings: Settings) -> str:
@@ -311,14 +318,14 @@ def _take_snapshots(context: Context, days: Sequence[int], watermark: int) -> in
     if not days:
         return 0
     settings = context.settings
-    catalogue = extraction.read_catalogue(source_url(settings))
+    dimensions = extraction.read_dimensions(settings.database_url.get_secret_value())
     with engine_of(settings) as engine:
         moved = _read(context, engine, ITEM_DAYS, last=days[-1])
         stock = transformation.enriched(
             transformation.snapshots(moved, engine.days(days)),
-            engine.table(catalogue.products),
-            engine.table(catalogue.categories),
-            engine.table(catalogue.warehouses),
+            engine.table(dimensions.products),
+            engine.table(dimensions.categories),
+            engine.table(dimensions.warehouses),
         )
         rows = engine.rows(stock, DAILY_SNAPSHOT.schema)
         return _load(context, DAILY_SNAPSHOT, sink.DAILY_SNAPSHOT, days, rows, watermark)

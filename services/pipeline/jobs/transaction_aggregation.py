@@ -18,7 +18,7 @@ from services.pipeline.jobs.inventory_etl import (
     kept,
     lake_table,
     names_of,
-    source_url,
+    renew_dimensions,
 )
 from services.pipeline.jobs.step import Context, StepResult
 from services.pipeline.lake import nearest_date
@@ -38,6 +38,7 @@ async def aggregate_transactions(context: Context) -> StepResult:
     # A week is part of its Monday's partition.
     due = sorted({*changed, *(monday_of(day) for day in changed)})
     watermark = max(ledger.values(), default=0)
+    await renew_dimensions(context)
     rows_per_day = await asyncio.to_thread(_aggregate, context, due, watermark)
     async with acquired(context.pool) as connection, connection.transaction():
         await dataset_queries.record_partitions(connection, _IN_LAKE, rows_per_day, watermark, context.run_id)
@@ -47,7 +48,7 @@ async def aggregate_transactions(context: Context) -> StepResult:
         partitions=names_of(due),
         watermark_from=extract.watermark_from,
         watermark_to=extract.watermark_to,
-        reads=("postgres:inventory.ledger_entries_v1", "postgres:inventory.products_v1", "lake:ledger_entries"),
+        reads=("postgres:inventory.ledger_entries_v1", "postgres:pipeline.product_versions_v1", "lake:ledger_entries"),
         writes=("lake:ledger_entries", "lake:movement_aggregate"),
     )
 
@@ -88,11 +89,11 @@ def _aggregate(context: Context, days: Sequence[int], watermark: int) -> dict[in
     if not days:
         return {}
     settings = context.settings
-    catalogue = extraction.read_catalogue(source_url(settings))
+    dimensions = extraction.read_dimensions(settings.database_url.get_secret_value())
     with engine_of(settings) as engine:
         source = lake_table(settings, LEDGER_ENTRIES)
         entries = engine.read(source.files(days[0], days[-1] + DAYS_PER_WEEK - 1), LEDGER_ENTRIES.schema)
-        products = engine.table(catalogue.products)
+        products = engine.table(dimensions.products)
         sums = ibis.union(*(transformation.aggregates(entries, products, grain) for grain in ("hour", "day", "week")))
         dated = sums.mutate(day=(sums.bucket_hour // transformation.HOURS_PER_DAY).cast("int32"))
         wanted = dated.semi_join(engine.days(days), "day")

@@ -15,6 +15,8 @@ STOCK_ITEM = ["sku", "warehouse_id"]
 TURNOVER_DAYS = (30, 90)
 DAYS_PER_YEAR = 365
 HOURS_PER_DAY = 24
+MICROSECONDS_PER_HOUR = 3_600_000_000
+MICROSECONDS_PER_DAY = HOURS_PER_DAY * MICROSECONDS_PER_HOUR
 EXACT = "decimal(38, 0)"
 # sum of d and n sum(d^2) - (sum d)^2 for d in 0..29.
 _SUM_D = sum(range(TREND_DAYS))
@@ -61,21 +63,19 @@ def snapshots(days: ir.Table, dates: ir.Table) -> ir.Table:
     return stock.filter(stock.is_wanted == 1).select(*STOCK_ITEM, "day", "quantity_on_hand", "units_in", "units_out")
 
 
+def as_of(rows: ir.Table, versions: ir.Table, key: str) -> ir.Table:
+    """Rows with the version of `key` that held at their instant (column `at`), nulls where none is known."""
+    holds = (versions.valid_from <= rows["at"]) & (rows["at"] < versions.valid_to)
+    return rows.left_join(versions, [rows[key] == versions[key], holds]).drop(f"{key}_right", "valid_from", "valid_to")
+
+
 def enriched(stock: ir.Table, products: ir.Table, categories: ir.Table, warehouses: ir.Table) -> ir.Table:
-    """Snapshots with the names of product, category and warehouse, and the value of the stock."""
-    named = products.left_join(categories, "category_id").select(
-        sku=products.sku,
-        product_name=products.name,
-        category_id=products.category_id,
-        category_name=categories.name,
-        unit_cost_micros=products.unit_cost_micros,
-    )
-    joined = stock.left_join(named, "sku").drop("sku_right")
-    joined = joined.left_join(warehouses.select("warehouse_id", warehouse_name=warehouses.name), "warehouse_id").drop(
-        "warehouse_id_right"
-    )
-    value = joined.quantity_on_hand.cast(EXACT) * joined.unit_cost_micros.cast(EXACT)
-    return joined.mutate(stock_value_micros=value).drop("unit_cost_micros")
+    """Snapshots with the names of product, category and warehouse, and the value of the stock, as the day ended."""
+    rows = stock.mutate(at=(stock.day.cast("int64") + 1) * MICROSECONDS_PER_DAY - 1)
+    for versions, key in ((products, "sku"), (categories, "category_id"), (warehouses, "warehouse_id")):
+        rows = as_of(rows, versions, key)
+    value = rows.quantity_on_hand.cast(EXACT) * rows.unit_cost_micros.cast(EXACT)
+    return rows.mutate(stock_value_micros=value).drop("unit_cost_micros", "at")
 
 
 def metrics(days: ir.Table, stock: ir.Table) -> ir.Table:
@@ -173,10 +173,11 @@ def aggregates(entries: ir.Table, products: ir.Table, grain: str) -> ir.Table:
     """Movements per hour, day or week (`grain`), and per sku, warehouse and category. `entries` are ledger entries.
 
     Opening balances are no movements. Value: quantity change x unit price (SALE, RETURN) or unit cost (all others).
+    The category is the one that the product had when the hour of the entry began.
     """
-    category = products.select("sku", category_id=products.category_id.fill_null(""))
     moved = entries.filter(entries.transaction_type != "OPENING_BALANCE")
-    moved = moved.left_join(category, "sku").drop("sku_right")
+    moved = moved.mutate(at=moved.hour.cast("int64") * MICROSECONDS_PER_HOUR)
+    moved = as_of(moved, products.select("sku", "valid_from", "valid_to", "category_id"), "sku")
     is_demand = moved.transaction_type.isin(DEMAND_TYPES)
     worth = is_demand.ifelse(moved.unit_price_micros, moved.unit_cost_micros).fill_null(0)
     # 1970 began on a Thursday, so day -3 was a Monday.

@@ -55,6 +55,22 @@ async def post(database: Database, moves: Iterable[Move]) -> None:
         await connection.close()
 
 
+async def recategorize(database: Database, sku: str, category_id: str, at: datetime) -> None:
+    """Put a product into another category, which is named like its id."""
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        await connection.execute(
+            "INSERT INTO inventory.category (category_id, name, request_hash) VALUES ($1, $1, '')"
+            " ON CONFLICT DO NOTHING",
+            category_id,
+        )
+        await connection.execute(
+            "UPDATE inventory.product SET category_id = $2, updated_at = $3 WHERE sku = $1", sku, category_id, at
+        )
+    finally:
+        await connection.close()
+
+
 async def empty(database: Database) -> None:
     """Take everything away that `post` has added."""
     connection = await asyncpg.connect(database.superuser_url)

@@ -11,7 +11,7 @@ import pytest
 
 from services.pipeline.jobs import contract, transformation
 from services.pipeline.jobs.engine import Engine, open_engine
-from tests.pipeline.batch.test_transformation import FIRST, METRICS, TYPES, Entries, days_of, ledger
+from tests.pipeline.batch.test_transformation import FIRST, METRICS, TYPES, Entries, days_of, ledger, versions
 
 pytestmark = [
     pytest.mark.slow,
@@ -66,10 +66,46 @@ def test_snapshots_and_metrics_are_the_same(engines: tuple[Engine, Engine]) -> N
     assert on_spark == on_duckdb
 
 
+def test_enriched_snapshots_are_the_same(engines: tuple[Engine, Engine]) -> None:
+    changed_at = (FIRST + 80) * 24 * 3_600_000_000 + 1
+    ever, for_ever = -(2**63), 2**63 - 1
+    products = pa.table(
+        {
+            "sku": ["SKU-1", "SKU-1", "SKU-2"],
+            "product_name": ["One", "Eins", "Two"],
+            "category_id": ["toys", "games", None],
+            "unit_cost_micros": pa.array([1, 2, None], pa.int64()),
+            "valid_from": [ever, changed_at, ever],
+            "valid_to": [changed_at, for_ever, for_ever],
+        }
+    )
+    categories = versions({"category_id": ["toys", "games"], "category_name": ["Toys", "Games"]})
+    warehouses = versions({"warehouse_id": ["X"], "warehouse_name": ["Ex"]})
+
+    def calculated(engine: Engine) -> list[tuple[Any, ...]]:
+        days = transformation.item_days(engine.table(ledger(moves())))
+        stock = transformation.snapshots(days, days_of(engine, FIRST + 79, FIRST + 80))
+        tables = (engine.table(dimension) for dimension in (products, categories, warehouses))
+        return rows(engine, transformation.enriched(stock, *tables), contract.DAILY_SNAPSHOT.schema)
+
+    on_duckdb, on_spark = map(calculated, engines)
+
+    assert {row[7] for row in on_duckdb} == {"toys", "games", None}
+    assert on_spark == on_duckdb
+
+
 @pytest.mark.parametrize("grain", ["hour", "day", "week"])
 def test_aggregates_are_the_same(engines: tuple[Engine, Engine], grain: str) -> None:
     schema = pa.schema([field for field in contract.MOVEMENT_AGGREGATE.schema if field.name != "day"])
-    products = pa.table({"sku": ["SKU-1", "SKU-2"], "category_id": ["toys", None]})
+    changed_at = (FIRST + 60) * 24 * 3_600_000_000
+    products = pa.table(
+        {
+            "sku": ["SKU-1", "SKU-1", "SKU-2"],
+            "category_id": ["toys", "games", None],
+            "valid_from": [-(2**63), changed_at, -(2**63)],
+            "valid_to": [changed_at, 2**63 - 1, 2**63 - 1],
+        }
+    )
 
     def calculated(engine: Engine) -> list[tuple[Any, ...]]:
         entries, known = engine.table(ledger(moves())), engine.table(products)

@@ -60,6 +60,13 @@ def ledger(moves: Entries) -> pa.Table:
     )
 
 
+def versions(columns: dict[str, list[Any]]) -> pa.Table:
+    """What has been the same for ever."""
+    [rows, *_] = map(len, columns.values())
+    since, until = pa.array([-(2**63)] * rows, pa.int64()), pa.array([2**63 - 1] * rows, pa.int64())
+    return pa.table({**columns, "valid_from": since, "valid_to": until})
+
+
 def days_of(engine: Engine, *days: int) -> Any:
     return engine.table(pa.table({"day": pa.array(days, pa.int32())}))
 
@@ -130,7 +137,7 @@ def test_a_snapshot_holds_every_item_that_ever_moved(engine: Engine) -> None:
 def test_weeks_begin_on_monday_and_money_is_exact(engine: Engine) -> None:
     # 2026-01-01 is a Thursday; the 4th a Sunday, the 5th a Monday.
     moves = [(("A", "X"), 3, "SALE", 3), (("A", "Y"), 4, "SALE", 2), (("B", "X"), 4, "OPENING_BALANCE", 7)]
-    products = engine.table(pa.table({"sku": ["A"], "category_id": ["toys"]}))
+    products = engine.table(versions({"sku": ["A"], "category_id": ["toys"]}))
     schema = pa.schema([field for field in contract.MOVEMENT_AGGREGATE.schema if field.name != "day"])
 
     weeks = transformation.aggregates(engine.table(ledger(moves)), products, "week")
