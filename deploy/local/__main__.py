@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from deploy.local import record
-from deploy.local.services import SERVICE_PORTS
+from deploy.local.services import MAIL, SERVICE_PORTS, processes_for
 from deploy.local.stack import AlreadyRunning, Stack
 from deploy.local.supervisor import StartFailed
 
@@ -21,6 +22,8 @@ _STOP_SECONDS = 90.0
 async def serve(stack: Stack) -> None:
     """Start the stack, say where it is, and keep it running until this task is cancelled."""
     print("Starting servers and services ...", flush=True)
+    if MAIL not in processes_for(os.environ):
+        print("No mails are sent, but kept: SMTP_URL is not set.", flush=True)
     async with stack:
         print(_welcome(stack), flush=True)
         await asyncio.Event().wait()
@@ -84,7 +87,7 @@ def main() -> None:
     parser.add_argument("--ports", choices=["default", "auto"], default="default", help="auto: any free ports")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    stack = Stack(arguments.data, ports=arguments.ports)
+    stack = Stack(arguments.data, ports=arguments.ports, processes=processes_for(os.environ))
     if arguments.command == "up":
         try:
             asyncio.run(up(stack))

@@ -45,6 +45,14 @@ PROCESSES: Final = tuple(
 )
 
 
+MAIL: Final = Process("pipeline", "mail")
+
+
+def processes_for(environment: Mapping[str, str]) -> tuple[Process, ...]:
+    """All processes; the one that sends mails only where SMTP_URL names a server."""
+    return (*PROCESSES, MAIL) if environment.get("SMTP_URL") else PROCESSES
+
+
 def program(process: Process, port: int, environment: Mapping[str, str], logs: Path) -> Program:
     """How to run a process: `port` is where its API listens, or a worker's ops server."""
     is_api = process.job == API

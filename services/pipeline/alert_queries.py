@@ -81,6 +81,18 @@ async def save(connection: Connection, alerts: Sequence[Alert]) -> None:
     )
 
 
+async def delete_older(connection: Connection, days: int) -> int:
+    """Delete the alerts that were resolved so many days ago and that there is nothing to tell of; how many."""
+    deleted = await connection.execute(
+        """
+        DELETE FROM alert
+         WHERE status = 'resolved' AND notice IS NULL AND resolved_at < now() - make_interval(days => $1)
+        """,
+        days,
+    )
+    return int(deleted.split()[-1])
+
+
 async def product_names(connection: Connection, skus: Collection[str]) -> dict[str, str]:
     """The names of those products that have one."""
     rows = await connection.fetch("SELECT sku, name FROM inventory.products_v1 WHERE sku = ANY($1)", list(skus))

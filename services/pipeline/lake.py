@@ -161,21 +161,7 @@ class LakeTable:
 
     def describe(self) -> Dataset | None:
         """What the table holds, from its commit log alone; None before the first commit."""
-        if not DeltaTable.is_deltatable(self.url):
-            return None
-        table = DeltaTable(self.url)
-        files = _files(table)
-        days = days_since_1970(files["partition.date"]) if files.num_rows else []
-        return Dataset(
-            name=self.topic.name,
-            url=self.url,
-            version=table.version(),
-            files=files.num_rows,
-            rows=pc.sum(files["num_records"]).as_py() or 0,
-            size_bytes=pc.sum(files["size_bytes"]).as_py() or 0,
-            first_date=nearest_date(min(days)) if days else None,
-            last_date=nearest_date(max(days)) if days else None,
-        )
+        return _describe(self.url, self.topic.name)
 
     def untidy_days(self, before: date, written_since: datetime) -> list[date]:
         """Days before the given one that are worth rewriting: some warehouse has several files, or an event is there
@@ -229,14 +215,7 @@ class LakeTable:
 
         Versions older than that cannot be read any more.
         """
-        if not DeltaTable.is_deltatable(self.url):
-            return 0
-        table = DeltaTable(self.url)
-        hours = int(retention.total_seconds() // 3600)
-        deleted = table.vacuum(retention_hours=hours, dry_run=False, enforce_retention_duration=False)
-        table.create_checkpoint()
-        table.cleanup_metadata()
-        return len(deleted)
+        return _vacuum(self.url, retention)
 
     def _open(self) -> DeltaTable:
         if self._table is None:
@@ -290,6 +269,14 @@ class PartitionedTable:
         counts = self._rows_per_day()
         return {nearest_date(day): counts.get(day, 0) for day in days}
 
+    def describe(self) -> Dataset | None:
+        """What the table holds, from its commit log alone; None before the first commit."""
+        return _describe(self.url, f"batch/{self.name}")
+
+    def vacuum(self, retention: timedelta) -> int:
+        """As that of a topic's table."""
+        return _vacuum(self.url, retention)
+
     def days(self) -> list[int]:
         """The days that have rows, in order."""
         return sorted(self._rows_per_day())
@@ -332,6 +319,35 @@ class PartitionedTable:
 def tables(lake_url: str) -> list[LakeTable]:
     """The tables of all topics."""
     return [LakeTable(lake_url, topic) for topic in TOPICS]
+
+
+def _describe(url: str, name: str) -> Dataset | None:
+    if not DeltaTable.is_deltatable(url):
+        return None
+    table = DeltaTable(url)
+    files = _files(table)
+    days = days_since_1970(files["partition.date"]) if files.num_rows else []
+    return Dataset(
+        name=name,
+        url=url,
+        version=table.version(),
+        files=files.num_rows,
+        rows=pc.sum(files["num_records"]).as_py() or 0,
+        size_bytes=pc.sum(files["size_bytes"]).as_py() or 0,
+        first_date=nearest_date(min(days)) if days else None,
+        last_date=nearest_date(max(days)) if days else None,
+    )
+
+
+def _vacuum(url: str, retention: timedelta) -> int:
+    if not DeltaTable.is_deltatable(url):
+        return 0
+    table = DeltaTable(url)
+    hours = int(retention.total_seconds() // 3600)
+    deleted = table.vacuum(retention_hours=hours, dry_run=False, enforce_retention_duration=False)
+    table.create_checkpoint()
+    table.cleanup_metadata()
+    return len(deleted)
 
 
 def _files(table: DeltaTable) -> pa.Table:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from services.pipeline import lake
+from services.pipeline.jobs.contract import IN_LAKE
+from services.pipeline.lake import PartitionedTable
 from services.pipeline.settings import Settings
 
 LATEST_RUN = timedelta(days=8)
@@ -35,3 +37,6 @@ def maintain(stop: asyncio.Event, lake_url: str, now: datetime, retention: timed
                 log.warning("lake.day_still_written", topic=table.topic.name, date=str(day))
         deleted = table.vacuum(retention)
         log.info("lake.vacuumed", topic=table.topic.name, files=deleted)
+    for contract in IN_LAKE:
+        deleted = PartitionedTable(lake_url, contract.dataset, contract.schema).vacuum(retention)
+        log.info("lake.vacuumed", dataset=contract.dataset, files=deleted)

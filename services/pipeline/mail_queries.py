@@ -130,3 +130,22 @@ async def backlog(connection: Connection) -> Backlog:
     )
     assert row is not None
     return Backlog(row["waiting"], row["age"])
+
+
+async def delete_older(connection: Connection, days: int) -> int:
+    """Delete the mails that nobody has waited for since so many days; how many.
+
+    The first mail of a thread stays as long as an alert names it.
+    """
+    deleted = await connection.execute(
+        """
+        DELETE FROM mail
+         WHERE created_at < now() - make_interval(days => $1)
+           AND NOT EXISTS (SELECT FROM mail_delivery AS delivery
+                            WHERE delivery.message_id = mail.message_id
+                              AND coalesce(sent_at, given_up_at, 'infinity') >= now() - make_interval(days => $1))
+           AND message_id NOT IN (SELECT thread_id FROM alert WHERE thread_id IS NOT NULL)
+        """,
+        days,
+    )
+    return int(deleted.split()[-1])

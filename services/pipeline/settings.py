@@ -15,7 +15,9 @@ class Settings(ServiceSettings):
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="Read from KAFKA_*.")
     redis_url: SecretStr = Field(description="Redis, where stock and metrics are cached.")
-    mongo_url: SecretStr = Field(description="MongoDB with the history, read by the reconciliation and by data_quality_check.")
+    mongo_url: SecretStr = Field(
+        description="MongoDB with the history, read by the reconciliation and by data_quality_check."
+    )
     lake_url: str = Field(
         pattern=r"^(s3://[^/].*|/.*|[^:]+)$",
         description="Folder or s3:// address of the lake. For S3, AWS_* variables say where it is and who asks.",
@@ -105,6 +107,9 @@ class Settings(ServiceSettings):
         60.0, gt=0, description="Pause after a mail could not be sent; doubled each time, up to an hour."
     )
     mail_give_up_days: float = Field(5.0, gt=0, description="How long a mail is tried, in days.")
+    alert_retention_days: int = Field(
+        365, ge=1, description="How long resolved alerts, and mails that were sent or given up, are kept, in days."
+    )
     scheduler: Literal["embedded", "external"] = Field(
         "embedded",
         description="Who starts the runs of schedules.yaml: the schedule process, or something else, such as Airflow. "

@@ -13,7 +13,8 @@ from libs.events.envelope import BaseEvent
 from libs.events.topics import INVENTORY_EVENTS
 from services.pipeline import lake_maintenance
 from services.pipeline.event_table import Row
-from services.pipeline.lake import Advance, LakeTable
+from services.pipeline.jobs.contract import ITEM_DAYS
+from services.pipeline.lake import Advance, LakeTable, PartitionedTable
 from tests.factories import NOON, an_inventory_update
 
 WRITER = "archive:inventory-events:0"
@@ -136,3 +137,18 @@ def test_old_versions_are_readable_within_the_retention_only(lake_url: str) -> N
     with pytest.raises(OSError, match=r"(?i)not found|no such file"):
         stored(lake_url, version=first)
     assert stored(lake_url).num_rows == 2
+
+
+def test_datasets_of_batch_jobs_keep_old_versions_as_long(lake_url: str) -> None:
+    table = PartitionedTable(lake_url, ITEM_DAYS.dataset, ITEM_DAYS.schema)
+    columns = {name: ["A"] if name in ("sku", "warehouse_id") else [1] for name in ITEM_DAYS.schema.names}
+    for _ in range(2):
+        table.replace([1], pa.table(columns, ITEM_DAYS.schema).to_reader(), 1)
+    written = list(Path(table.url).glob("date=*/*.parquet"))
+
+    maintain(lake_url)
+    kept = list(Path(table.url).glob("date=*/*.parquet"))
+    maintain(lake_url, retention=timedelta())
+
+    assert len(written) == len(kept) == 2
+    assert list(map(str, Path(table.url).glob("date=*/*.parquet"))) == table.files()

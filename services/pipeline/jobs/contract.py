@@ -138,3 +138,6 @@ MOVEMENT_AGGREGATE: Final = Contract(
     {"movements": (1, float("inf")), "units_in": _ANY_COUNT, "units_out": _ANY_COUNT},
 )
 """Movements per hour, day or week, and per sku, warehouse or category; `day` is that of the bucket's start."""
+
+IN_LAKE: Final = (LEDGER_ENTRIES, ITEM_DAYS, DAILY_SNAPSHOT, DAILY_METRIC, MOVEMENT_AGGREGATE)
+"""The datasets that lie in the lake."""

@@ -1,9 +1,12 @@
-"""`partition_maintenance`: months of facts get their partitions before they begin, and go when they are too old."""
+"""`partition_maintenance`: months of facts get their partitions before they begin, and go when they are too old.
+
+So do alerts and mails, which have no partitions.
+"""
 
 from datetime import UTC, datetime
 
 from libs.chassis.database import acquired
-from services.pipeline import metric_queries, partition_queries
+from services.pipeline import alert_queries, mail_queries, metric_queries, partition_queries
 from services.pipeline.jobs.step import Context, StepResult
 from services.pipeline.partition_queries import Fact
 
@@ -48,6 +51,16 @@ async def drop_old_facts(context: Context) -> StepResult:
             if months is not None and day is not None:
                 dropped += await partition_queries.drop_before(connection, fact, day, months)
     return StepResult(partitions=tuple(dropped))
+
+
+async def delete_old_alerts(context: Context) -> StepResult:
+    """Delete alerts that were resolved, and mails that were sent or given up, longer ago than they are kept."""
+    days = context.settings.alert_retention_days
+    async with acquired(context.pool) as connection, connection.transaction():
+        await connection.execute(_LIMITS)
+        alerts = await alert_queries.delete_older(connection, days)
+        mails = await mail_queries.delete_older(connection, days)
+    return StepResult(rows_out=alerts + mails, figures={"alerts": alerts, "mails": mails})
 
 
 _LIMITS = f"SET LOCAL lock_timeout = '{LONGEST_WAIT}'; SET LOCAL statement_timeout = '{LONGEST_MOVE}'"

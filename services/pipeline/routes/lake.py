@@ -9,13 +9,15 @@ from fastapi import APIRouter, Request
 from libs.chassis.model import ApiModel
 from libs.chassis.paging import Page
 from services.pipeline import lake
+from services.pipeline.jobs.contract import IN_LAKE
+from services.pipeline.lake import LakeTable, PartitionedTable
 from services.pipeline.routes.access import Reader
 
 router = APIRouter(prefix="/api/v1/lake", tags=["lake"])
 
 
 class DatasetOut(ApiModel):
-    """A Delta table: one row per event as Kafka holds it, repeats included."""
+    """A Delta table: of a topic, one row per event as Kafka holds it, repeats included; of `batch/`, what jobs keep."""
 
     name: str
     url: str
@@ -29,7 +31,9 @@ class DatasetOut(ApiModel):
 
 @router.get("/datasets")
 async def list_datasets(request: Request, principal: Reader) -> Page[DatasetOut]:
-    """What lies in the lake: one table per topic that has events."""
-    tables = lake.tables(request.app.state.settings.lake_url)
+    """What lies in the lake: one table per topic that has events, and those that batch jobs have written."""
+    lake_url = request.app.state.settings.lake_url
+    kept = [PartitionedTable(lake_url, contract.dataset, contract.schema) for contract in IN_LAKE]
+    tables: list[LakeTable | PartitionedTable] = [*lake.tables(lake_url), *kept]
     datasets = [await asyncio.to_thread(table.describe) for table in tables]
     return Page(items=[DatasetOut(**asdict(dataset)) for dataset in datasets if dataset], next_cursor=None)

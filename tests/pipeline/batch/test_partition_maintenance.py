@@ -150,3 +150,38 @@ async def test_the_service_may_neither_create_tables_nor_make_the_functions_touc
 async def dates(pool: Pool, table: str, expression: str) -> list[Any]:
     rows = await pool.fetch(f"SELECT DISTINCT {expression} AS date FROM {table} ORDER BY 1")
     return [row["date"] for row in rows]
+
+
+async def test_alerts_and_mails_go_once_nobody_waits_for_them(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    await connection.execute("""
+        INSERT INTO mail (message_id, sender, subject, content, created_at)
+        SELECT name, 'a@b', name, '', now() - age
+          FROM (VALUES ('sent', interval '8 days'), ('late', '8 days'), ('waits', '8 days'), ('given up', '8 days'),
+                       ('thread', '8 days'), ('new', '1 day')) AS old(name, age);
+        INSERT INTO mail_delivery (message_id, recipient, sent_at, given_up_at)
+        SELECT message_id, 'c@d', CASE message_id WHEN 'sent' THEN now() - interval '8 days'
+                                                  WHEN 'thread' THEN now() - interval '8 days'
+                                                  WHEN 'late' THEN now() - interval '2 days' END,
+               CASE message_id WHEN 'given up' THEN now() - interval '8 days' END
+          FROM mail;
+        INSERT INTO alert (alert_id, sku, warehouse_id, status, severity, quantity_available, velocity_per_day,
+                           stockout_risk, suggested_action, revision, opened_at, updated_at, resolved_at, notice,
+                           thread_id)
+        SELECT gen_random_uuid(), sku, 'X', status, 'warning', 1, 1, 0.5, 'Order', 1, now() - interval '9 days', now(),
+               CASE status WHEN 'resolved' THEN now() - resolved END, notice, thread
+          FROM (VALUES ('OLD', 'resolved', interval '8 days', NULL, 'sent'),
+                       ('UNTOLD', 'resolved', '8 days', 'recovered', NULL),
+                       ('NEW', 'resolved', '1 day', NULL, NULL),
+                       ('LIVE', 'open', NULL, NULL, 'thread')) AS old(sku, status, resolved, notice, thread)
+    """)
+
+    await maintain(pool, settings.model_copy(update={"alert_retention_days": 7}))
+
+    mails = await connection.fetch("SELECT message_id FROM mail ORDER BY 1")
+    assert [row["message_id"] for row in mails] == ["late", "new", "thread", "waits"]
+    alerts = await connection.fetch("SELECT sku FROM alert ORDER BY 1")
+    assert [row["sku"] for row in alerts] == ["LIVE", "NEW", "UNTOLD"]
+    deleted = await connection.fetchval("SELECT figures FROM run_step WHERE step = 'delete_old_alerts'")
+    assert deleted == {"alerts": 1, "mails": 2}

@@ -95,6 +95,22 @@ async def test_each_date_tells_its_age_and_those_that_are_owed_are_late(
     assert date.fromisoformat(latest[0]["date"]) == freshness.last_closed_date(DAILY, datetime.now(UTC))
 
 
+async def test_the_lake_lists_what_jobs_keep(
+    pool: Pool, settings: Settings, database: Database, client: httpx.AsyncClient
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), on(2, -3)])
+    await run(pool, settings, 1, 2)
+
+    listed = (await client.get("http://test/api/v1/lake/datasets")).json()["items"]
+
+    assert {each["name"]: (each["rows"], each["firstDate"], each["lastDate"]) for each in listed} == {
+        "batch/ledger_entries": (2, "2026-01-01", "2026-01-02"),
+        "batch/item_days": (2, "2026-01-01", "2026-01-02"),
+        "batch/daily_snapshot": (2, "2026-01-01", "2026-01-02"),
+        "batch/daily_metric": (2, "2026-01-01", "2026-01-02"),
+    }
+
+
 async def test_pages_follow_each_other(
     pool: Pool, settings: Settings, database: Database, client: httpx.AsyncClient
 ) -> None:
