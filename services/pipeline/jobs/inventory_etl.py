@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
 from itertools import accumulate
 
+import numpy as np
 import pyarrow as pa
 from ibis import ir
 from pydantic import JsonValue
@@ -26,7 +27,7 @@ from services.pipeline.jobs.sink import Target
 from services.pipeline.jobs.step import Context, StepResult
 from services.pipeline.lake import PartitionedTable, nearest_date
 from services.pipeline.settings import Settings
-from services.pipeline.stockout import stockout_risk
+from services.pipeline.stockout import stockout_risks
 from services.pipeline.trend import TREND_DAYS
 from services.pipeline.velocity import WINDOWS_DAYS
 
@@ -373,13 +374,10 @@ def _load(
 def _with_risk(batch: pa.RecordBatch, settings: Settings) -> pa.RecordBatch:
     """Metrics with the probability that demand takes more than what is on hand before a delivery could arrive."""
     days = settings.stockout_lead_time_days + settings.stockout_review_days
-    figures = zip(
-        *(batch[name].to_pylist() for name in ("quantity_on_hand", "velocity_30", "sd_daily_30")), strict=True
+    on_hand, velocity, sd_daily = (
+        batch[name].cast(pa.float64()).to_numpy() for name in ("quantity_on_hand", "velocity_30", "sd_daily_30")
     )
-    risks = [
-        0.0 if velocity <= 0 else 1.0 if on_hand < 0 else stockout_risk(on_hand, velocity, sd_daily, days)
-        for on_hand, velocity, sd_daily in figures
-    ]
+    risks = np.where((on_hand < 0) & (velocity > 0), 1.0, stockout_risks(on_hand, velocity, sd_daily, days))
     columns = {**{name: batch[name] for name in batch.schema.names}, "stockout_risk": pa.array(risks, pa.float64())}
     return pa.record_batch([columns[name] for name in DAILY_METRIC.schema.names], schema=DAILY_METRIC.schema)
 

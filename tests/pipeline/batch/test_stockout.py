@@ -2,9 +2,10 @@
 
 from math import comb, exp, factorial
 
+import numpy as np
 import pytest
 
-from services.pipeline.stockout import days_of_supply, stockout_risk
+from services.pipeline.stockout import days_of_supply, stockout_risk, stockout_risks
 
 
 def test_with_exactly_the_expected_demand_left_the_risk_is_one_half() -> None:
@@ -49,3 +50,39 @@ def test_the_risk_falls_as_stock_rises_and_never_leaves_0_to_1() -> None:
         assert risks == sorted(risks, reverse=True)
         assert all(0 <= risk <= 1 for risk in risks)
         assert risks[-1] < 1e-6
+
+
+def test_many_at_once_are_the_same_as_one_by_one() -> None:
+    random = np.random.default_rng(7)
+    size = 5_000
+    position = random.integers(-5, 300, size).astype(float)
+    mean = np.where(random.random(size) < 0.1, 0, random.exponential(1.5, size) - 0.1)
+    sd = np.where(random.random(size) < 0.1, 0, random.exponential(3, size))
+
+    risks = stockout_risks(position, mean, sd, 8)
+
+    expected = [stockout_risk(int(p), m, s, 8) for p, m, s in zip(position, mean, sd, strict=True)]
+    np.testing.assert_allclose(risks, expected, rtol=0, atol=1e-9)
+    assert 500 < (mean * 8 < 10).sum() < 4_500
+
+
+def test_what_one_comes_to_does_not_depend_on_the_others() -> None:
+    random = np.random.default_rng(7)
+    position, mean, sd = (
+        random.integers(0, 99, 500).astype(float),
+        random.exponential(0.5, 500),
+        random.exponential(9, 500),
+    )
+
+    together = stockout_risks(position, mean, sd, 8)
+
+    rows = [slice(row, row + 1) for row in range(500)]
+    alone = [stockout_risks(position[row], mean[row], sd[row], 8)[0] for row in rows]
+    assert together.tolist() == alone
+
+
+@pytest.mark.parametrize("size", [0, 1, 40])
+def test_few_at_once_are_the_same_too(size: int) -> None:
+    position, mean, sd = np.full(size, 5_000.0), np.full(size, 1.0), np.full(size, 30.0)
+
+    assert stockout_risks(position, mean, sd, 8) == pytest.approx([stockout_risk(5_000, 1, 30, 8)] * size)
