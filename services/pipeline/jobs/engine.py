@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import ibis
@@ -123,16 +124,49 @@ def open_engine(name: str, *, memory_limit: str, spill_folder: str | None) -> It
             finally:
                 backend.disconnect()
         else:
-            from pyspark.sql import SparkSession
-
-            session = (
-                SparkSession.builder.appName("stockflow-batch")
-                .config("spark.driver.memory", memory_limit.removesuffix("iB").lower())
-                .config("spark.local.dir", folder)
-                .config("spark.sql.session.timeZone", "UTC")
-                .getOrCreate()
-            )
-            try:
+            with _spark.session(memory_limit, spill_folder) as session:
                 yield _Spark(session, Path(folder))
-            finally:
-                session.stop()
+
+
+class _SparkApplication:
+    """The one that a process can have: it begins with the first engine, and ends with the last of them."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._sessions = 0
+        self._resources = ExitStack()
+        self._root: SparkSession | None = None
+
+    @contextmanager
+    def session(self, memory_limit: str, spill_folder: str | None) -> Iterator["SparkSession"]:
+        """A session with tables of its own, for as long as the block lasts."""
+        with self._lock:
+            if self._root is None:
+                self._root = self._begin(memory_limit, spill_folder)
+            self._sessions += 1
+            session = self._root.newSession()
+        try:
+            yield session
+        finally:
+            with self._lock:
+                self._sessions -= 1
+                if self._sessions == 0:
+                    self._root = None
+                    self._resources.close()
+
+    def _begin(self, memory_limit: str, spill_folder: str | None) -> "SparkSession":
+        from pyspark.sql import SparkSession
+
+        folder = self._resources.enter_context(TemporaryDirectory(prefix="stockflow-spark-", dir=spill_folder))
+        session = (
+            SparkSession.builder.appName("stockflow-batch")
+            .config("spark.driver.memory", memory_limit.removesuffix("iB").lower())
+            .config("spark.local.dir", folder)
+            .config("spark.sql.session.timeZone", "UTC")
+            .getOrCreate()
+        )
+        self._resources.callback(session.stop)
+        return session
+
+
+_spark = _SparkApplication()

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -13,7 +14,7 @@ from services.pipeline.jobs import contract, transformation
 from services.pipeline.jobs.engine import Engine, open_engine
 from tests.pipeline.batch.test_transformation import FIRST, METRICS, TYPES, Entries, days_of, ledger, versions
 
-pytestmark = [
+needs_spark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
     # Spark leaves sockets to the garbage collector.
@@ -23,15 +24,20 @@ pytestmark = [
     ),
     pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java runtime for Spark"),
 ]
+pytestmark = needs_spark
+
+
+def configure(folder: Path, environment: pytest.MonkeyPatch) -> None:
+    """Have Spark use as few partitions as few rows need."""
+    (folder / "spark-defaults.conf").write_text("spark.sql.shuffle.partitions 2\nspark.ui.enabled false\n")
+    environment.setenv("SPARK_CONF_DIR", str(folder))
 
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, Engine]]:
-    """DuckDB, and Spark with as few partitions as few rows need."""
-    configuration = tmp_path_factory.mktemp("spark")
-    (configuration / "spark-defaults.conf").write_text("spark.sql.shuffle.partitions 2\nspark.ui.enabled false\n")
+    """DuckDB and Spark."""
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("SPARK_CONF_DIR", str(configuration))
+        configure(tmp_path_factory.mktemp("spark"), environment)
         with (
             open_engine("duckdb", memory_limit="512MiB", spill_folder=None) as duckdb,
             open_engine("spark", memory_limit="1GiB", spill_folder=None) as spark,
