@@ -28,13 +28,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", 
 
 
 @asynccontextmanager
-async def snapshot(pool: Pool, places: asyncio.Semaphore) -> AsyncIterator[Connection]:
-    """A connection that sees the database as it stands at one moment. Holds one of `places`."""
-    async with (
-        places,
-        acquired(pool) as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
+async def snapshot(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection that sees the database as it stands at one moment."""
+    async with acquired(pool) as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         yield connection
 
 

@@ -1,5 +1,6 @@
 """Exporting datasets."""
 
+import asyncio
 import csv
 import io
 
@@ -59,7 +60,10 @@ async def test_a_busy_database_is_told_before_the_file_begins(
     assert (await inventory.http.get("/exports/products")).status_code == 200
 
 
-async def test_slow_readers_of_files_leave_connections_for_everybody_else(inventory: Inventory, app: FastAPI) -> None:
+async def test_slow_readers_of_files_leave_connections_for_everybody_else(
+    inventory: Inventory, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.inventory.routes.bulk.WAIT_SECONDS", 0.05)
     for _ in range(MOST_AT_ONCE):
         await app.state.bulk.acquire()
 
@@ -71,3 +75,10 @@ async def test_slow_readers_of_files_leave_connections_for_everybody_else(invent
     assert (refused.status_code, refused.json()["code"]) == (503, "bulk-busy")
     assert "Retry-After" in refused.headers
     assert [answer.status_code for answer in answers] == [200] * len(answers)
+
+
+async def test_clients_that_come_one_after_another_are_all_served(inventory: Inventory) -> None:
+    async def client() -> set[int]:
+        return {(await inventory.http.get("/exports/products")).status_code for _ in range(10)}
+
+    assert await asyncio.gather(*(client() for _ in range(MOST_AT_ONCE))) == [{200}] * MOST_AT_ONCE

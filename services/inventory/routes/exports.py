@@ -10,7 +10,7 @@ from libs.chassis.database import Connection
 from services.inventory import exports
 from services.inventory.queries.datasets import DATASETS
 from services.inventory.routes.access import Reader
-from services.inventory.routes.bulk import Places
+from services.inventory.routes.bulk import Places, place
 from services.inventory.routes.posting import DatabasePool
 from services.inventory.table_files import Format
 
@@ -23,7 +23,7 @@ FILE: dict[int | str, dict[str, Any]] = {
 
 async def _snapshot(pool: DatabasePool, places: Places) -> AsyncIterator[Connection]:
     # Taken before the answer begins, when a busy database can still be told, and given back after its last byte.
-    async with exports.snapshot(pool, places) as connection:
+    async with place(places), exports.snapshot(pool) as connection:
         yield connection
 
 

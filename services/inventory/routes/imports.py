@@ -12,7 +12,7 @@ from libs.chassis.problems import Problem
 from services.inventory import imports
 from services.inventory.imports import Import
 from services.inventory.routes.access import Operator, mark_replayed, refusals
-from services.inventory.routes.bulk import Places
+from services.inventory.routes.bulk import Places, place
 from services.inventory.routes.posting import DatabasePool
 from services.inventory.schemas.imports import ImportKind, ImportOut
 from services.inventory.table_files import Format
@@ -48,7 +48,7 @@ async def import_file(
         path = Path(folder) / "file"
         await _save(request, path)
         asked = Import(import_id, kind, path, file_format, principal.name, dry_run)
-        async with places:
+        async with place(places):
             result = await imports.run(pool, asked)
     if result.replayed:
         mark_replayed(response)
