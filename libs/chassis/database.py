@@ -9,7 +9,8 @@ from fastapi import Depends, FastAPI
 from pydantic_core import from_json, to_json
 from sqlalchemy import JSON, ClauseElement, Dialect
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.compiler import Compiled, SQLCompiler
+from sqlalchemy.util import LRUCache
 from starlette.requests import Request
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 ACQUIRE_TIMEOUT_SECONDS = 5.0
 _DIALECT: Dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+_COMPILED: LRUCache[Any, Compiled] = LRUCache(500)
 
 
 async def open_pool(
@@ -183,10 +185,19 @@ async def _keep_session(_connection: Connection) -> None:
 
 
 def _compile(statement: ClauseElement) -> tuple[str, list[Any]]:
-    """The statement as Postgres text with $1 parameters, IN lists expanded, and its arguments in order."""
-    compiled = cast(SQLCompiler, statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True}))
-    values = compiled.construct_params()
-    return str(compiled), [_bound(compiled, name, values[name]) for name in compiled.positiontup or ()]
+    """The statement as Postgres text with $1 parameters, IN lists expanded, and its arguments in order.
+
+    Statements of the same form are compiled once, as SQLAlchemy's own connections do.
+    """
+    found, extracted, *_ = statement._compile_w_cache(_DIALECT, compiled_cache=_COMPILED, column_keys=[])
+    compiled = cast(SQLCompiler, found)
+    values = compiled.construct_params(extracted_parameters=extracted, _no_postcompile=True)
+    sql, names = compiled.string, tuple(compiled.positiontup or ())
+    if compiled.post_compile_params or compiled.literal_execute_params:
+        expanded = compiled._process_parameters_for_postcompile(values)
+        sql, names = expanded.statement, tuple(expanded.positiontup or ())
+        values = {**values, **expanded.additional_parameters}
+    return sql, [_bound(compiled, name, values[name]) for name in names]
 
 
 def _bound(compiled: SQLCompiler, name: str, value: Any) -> Any:

@@ -1,15 +1,19 @@
 """The REST API of the inventory service."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 
+import asyncpg
 from fastapi import FastAPI
 
 from libs.chassis import app as chassis
-from libs.chassis.database import open_pool, readiness
+from libs.chassis.coalescing import Coalesced
+from libs.chassis.database import Pool, acquired, open_pool, readiness
 from libs.operations import events_document, outbox
 from services.inventory.group_commit import GroupCommit
+from services.inventory.queries import readings
 from services.inventory.routes import (
     bulk,
     categories,
@@ -26,6 +30,7 @@ from services.inventory.routes import (
 )
 from services.inventory.settings import Settings
 from services.inventory.statuses import CONSTRAINTS, REFUSALS
+from services.inventory.stock import StockItem
 
 DESCRIPTION = """Products, warehouses, stock levels and the ledger of every unit that moved.
 
@@ -43,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
             url, size=settings.database_pool_size, application_name="inventory-api"
         ) as app.state.pool:
             app.state.ledger = GroupCommit(app.state.pool)
+            app.state.levels = Coalesced(partial(_levels, app.state.pool))
             app.state.bulk = asyncio.Semaphore(bulk.MOST_AT_ONCE)
             yield
 
@@ -73,3 +79,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.body_limits = {imports.PATH: imports.MOST_BYTES}
     return app
+
+
+async def _levels(pool: Pool, items: Collection[StockItem]) -> dict[StockItem, asyncpg.Record]:
+    async with acquired(pool) as connection:
+        return await readings.read_levels(connection, items)

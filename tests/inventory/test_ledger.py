@@ -13,6 +13,7 @@ from libs.events.topics import INVENTORY_EVENTS
 from services.inventory import ledger
 from services.inventory.outcome import ErrorPolicy, Posted
 from services.inventory.republish import republish
+from services.inventory.schemas.stock import StockLevelOut
 from services.inventory.transaction import Document, Line
 from tests.inventory.client import Inventory, Json, a_document, a_line
 
@@ -109,6 +110,17 @@ async def test_each_change_yields_its_events_in_the_same_transaction(
     assert (document["quantityChange"], document["lineCount"], document["sku"]) == (-5, 1, None)
     assert events[0]["unitPrice"] == "2.500000"
     assert [INVENTORY_EVENTS.single.validate_json(json.dumps(event)) for event in events]
+
+
+async def test_the_list_says_what_single_reads_say_and_both_see_what_was_just_posted(inventory: Inventory) -> None:
+    await inventory.receive(5)
+
+    single = await inventory.http.get(f"/stock-levels/BERLIN-1/{inventory.sku}")
+    page = await inventory.http.get("/stock-levels", params={"sku": inventory.sku})
+
+    assert single.json()["quantityOnHand"] == 5
+    assert page.text == f'{{"items":[{single.text}],"nextCursor":null}}'
+    assert StockLevelOut.model_validate_json(single.content).model_dump_json(by_alias=True) == single.text
 
 
 async def test_thresholds_are_edited_under_an_etag_and_published(inventory: Inventory, connection: Connection) -> None:

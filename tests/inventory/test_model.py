@@ -226,7 +226,7 @@ class Operations(RuleBasedStateMachine):
 
     async def reading(self, item: StockItem) -> Any:
         async with acquired(self.pool) as connection:
-            return await readings.read_level(connection, *item)
+            return (await readings.read_levels(connection, [item])).get(item)
 
     async def fulfilled(self, sale: Document) -> None:
         outcome = await reservations.fulfil(self.pool, sale)

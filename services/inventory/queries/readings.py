@@ -1,5 +1,6 @@
 """Stock levels as readers see them: holds that are overdue count as available, swept or not."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -8,13 +9,14 @@ from sqlalchemy import BigInteger, ColumnElement, FromClause, Select, case, cast
 
 from libs.chassis.database import Connection
 from libs.events.inventory import StockStatus
+from services.inventory.stock import StockItem
 from services.inventory.tables import allocation, ledger_entry, stock_level
 
 _level = stock_level.c
 _entry = ledger_entry.c
 _of_the_level = (_entry.sku == _level.sku, _entry.warehouse_id == _level.warehouse_id)
 _overdue = (
-    select(func.coalesce(cast(func.sum(allocation.c.outstanding), BigInteger), 0))
+    select(func.coalesce(cast(func.sum(allocation.c.outstanding), BigInteger), 0).label("units"))
     .where(
         allocation.c.sku == _level.sku,
         allocation.c.warehouse_id == _level.warehouse_id,
@@ -22,10 +24,10 @@ _overdue = (
         allocation.c.expires_at <= func.statement_timestamp(),
     )
     .correlate(stock_level)
-    .scalar_subquery()
+    .lateral("overdue")
 )
-_reserved = (_level.quantity_reserved - _overdue).label("quantity_reserved")
-available: ColumnElement[Any] = _level.quantity_on_hand - _level.quantity_reserved + _overdue
+_reserved = (_level.quantity_reserved - _overdue.c.units).label("quantity_reserved")
+available: ColumnElement[Any] = _level.quantity_on_hand - _level.quantity_reserved + _overdue.c.units
 status: ColumnElement[Any] = case(
     (available == 0, StockStatus.OUT_OF_STOCK.value),
     (available <= _level.reorder_point, StockStatus.LOW_STOCK.value),
@@ -47,7 +49,7 @@ def stock_levels() -> Select[Any]:
         _level.sequence,
         _level.revision,
         _level.updated_at,
-    )
+    ).join_from(stock_level, _overdue, true())
 
 
 def recorded_levels(as_of: datetime) -> Select[Any]:
@@ -84,9 +86,9 @@ def _levels_as_of(ledger: FromClause, on_hand: ColumnElement[Any], entries: Colu
     ).join_from(stock_level, ledger, true(), isouter=True)
 
 
-async def read_level(connection: Connection, sku: str, warehouse_id: str) -> asyncpg.Record | None:
-    """The level of one stock item; nothing on hand at revision 0 where it has none; None where it cannot have one."""
-    return await connection.fetchrow(
+async def read_levels(connection: Connection, items: Collection[StockItem]) -> dict[StockItem, asyncpg.Record]:
+    """Levels by stock item: nothing on hand, revision 0, where it has none yet; left out where it can have none."""
+    rows = await connection.fetch(
         """
         SELECT sku, warehouse_id, quantity_on_hand, quantity_reserved,
                quantity_on_hand - quantity_reserved AS quantity_available, reorder_point, reorder_quantity,
@@ -98,15 +100,17 @@ async def read_level(connection: Connection, sku: str, warehouse_id: str) -> asy
                        coalesce(quantity_reserved, 0) - (
                            SELECT coalesce(sum(outstanding), 0)::bigint
                              FROM allocation
-                            WHERE allocation.sku = $1 AND allocation.warehouse_id = $2 AND outstanding > 0
+                            WHERE (allocation.sku, allocation.warehouse_id) = (product.sku, warehouse.warehouse_id)
+                              AND outstanding > 0
                               AND expires_at <= statement_timestamp()) AS quantity_reserved,
                        reorder_point, reorder_quantity, coalesce(sequence, 0) AS sequence,
                        coalesce(revision, 0) AS revision, level.updated_at
-                  FROM product
-                 CROSS JOIN warehouse
-                  LEFT JOIN stock_level AS level USING (sku, warehouse_id)
-                 WHERE product.sku = $1 AND warehouse.warehouse_id = $2) AS item
+                  FROM unnest($1::text[], $2::text[]) AS asked (sku, warehouse_id)
+                  JOIN product USING (sku)
+                  JOIN warehouse USING (warehouse_id)
+                  LEFT JOIN stock_level AS level USING (sku, warehouse_id)) AS item
         """,
-        sku,
-        warehouse_id,
+        [item.sku for item in items],
+        [item.warehouse_id for item in items],
     )
+    return {StockItem(row["sku"], row["warehouse_id"]): row for row in rows}

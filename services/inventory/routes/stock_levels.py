@@ -6,9 +6,10 @@ from functools import partial
 from typing import Annotated, Any
 
 import asyncpg
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
-from libs.chassis.database import Connection, ReadConnection, WriteConnection, fetch_all, fetch_one
+from libs.chassis.coalescing import Coalesced
+from libs.chassis.database import ReadConnection, WriteConnection, acquired, fetch_all, fetch_one
 from libs.chassis.etag import IfMatch, etag
 from libs.chassis.paging import Page, Paging, keyset
 from libs.chassis.problems import Problem
@@ -30,7 +31,7 @@ _AS_OF = {AsOfBasis.RECORDED: readings.recorded_levels, AsOfBasis.OCCURRED: read
 router = APIRouter(prefix="/api/v1/stock-levels", tags=["stock"], responses=refusals(409, 412, 428))
 
 
-@router.get("")
+@router.get("", response_model=Page[StockLevelOut] | Page[StockLevelAsOfOut])
 async def list_stock_levels(
     connection: ReadConnection,
     principal: Reader,
@@ -41,7 +42,7 @@ async def list_stock_levels(
     available_lt: Annotated[Quantity | None, Query(alias="availableLt", description="Fewer than this.")] = None,
     as_of: AsOf = None,
     basis: Basis = AsOfBasis.RECORDED,
-) -> Page[StockLevelOut] | Page[StockLevelAsOfOut]:
+) -> Response | Page[StockLevelAsOfOut]:
     """Stock levels by sku and warehouse; with asOf what was on hand then, which takes no `status` or `availableLt`."""
     if as_of is not None and not (status is None and available_lt is None):
         raise Problem(422, "validation-failed", "asOf is of quantities on hand: it takes no status or availableLt.")
@@ -57,7 +58,7 @@ async def list_stock_levels(
         statement = statement.where(readings.available < available_lt)
     rows = await fetch_all(connection, keyset(statement, [stock_level.c.sku, stock_level.c.warehouse_id], paging))
     if as_of is None:
-        return paging.page(rows, ["sku", "warehouse_id"], StockLevelOut.of)
+        return paging.page_of_rows(rows, ["sku", "warehouse_id"], StockLevelOut)
     return paging.page(rows, ["sku", "warehouse_id"], partial(_as_of, as_of, basis))
 
 
@@ -75,27 +76,31 @@ async def set_thresholds(
     principal.check_warehouses(warehouse_id)
     item = StockItem(sku, warehouse_id)
     await thresholds.set_thresholds(connection, item, body.reorder_point, body.reorder_quantity, if_match)
-    return await _answer(connection, item, response)
+    level = _known((await readings.read_levels(connection, [item])).get(item), item)
+    response.headers["ETag"] = etag(level["revision"])
+    return StockLevelOut.of(level)
 
 
-@router.get("/{warehouse_id}/{sku:path}")
+@router.get("/{warehouse_id}/{sku:path}", response_model=StockLevelOut | StockLevelAsOfOut)
 async def get_stock_level(
     warehouse_id: WarehouseInPath,
     sku: SkuInPath,
-    connection: ReadConnection,
+    request: Request,
     principal: Reader,
-    response: Response,
     as_of: AsOf = None,
     basis: Basis = AsOfBasis.RECORDED,
-) -> StockLevelOut | StockLevelAsOfOut:
+) -> Response | StockLevelAsOfOut:
     """The level of one stock item; nothing on hand, at revision 0, where it never had any stock."""
     principal.check_warehouses(warehouse_id)
-    level = await _answer(connection, StockItem(sku, warehouse_id), response)
+    item = StockItem(sku, warehouse_id)
+    levels: Coalesced[StockItem, asyncpg.Record] = request.app.state.levels
+    level = _known(await levels.read(item), item)
     if as_of is None:
-        return level
-    del response.headers["ETag"]
+        content = StockLevelOut.of(level).model_dump_json(by_alias=True)
+        return Response(content, headers={"ETag": etag(level["revision"])}, media_type="application/json")
     this = (stock_level.c.sku == sku) & (stock_level.c.warehouse_id == warehouse_id)
-    row = await fetch_one(connection, _AS_OF[basis](as_of).where(this))
+    async with acquired(request.app.state.pool) as connection:
+        row = await fetch_one(connection, _AS_OF[basis](as_of).where(this))
     never = {"sku": sku, "warehouse_id": warehouse_id, "quantity_on_hand": 0, "entries": 0}
     return _as_of(as_of, basis, row or never)
 
@@ -104,9 +109,7 @@ def _as_of(as_of: datetime, basis: AsOfBasis, row: asyncpg.Record | Mapping[str,
     return StockLevelAsOfOut.of({**row, "as_of": as_of, "basis": basis})
 
 
-async def _answer(connection: Connection, item: StockItem, response: Response) -> StockLevelOut:
-    row = await readings.read_level(connection, *item)
-    if row is None:
+def _known(level: asyncpg.Record | None, item: StockItem) -> asyncpg.Record:
+    if level is None:
         raise UnknownStockItem(f"There is no {item}")
-    response.headers["ETag"] = etag(row["revision"])
-    return StockLevelOut.of(row)
+    return level
