@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 
 WIDTH: Final = 640
-_LABEL_WIDTH: Final = 170
+_LABEL_WIDTH: Final = 200
 _VALUE_WIDTH: Final = 90
-_BAR: Final = 10
+_BAR: Final = 13
 _GAP: Final = 8
 _TOP: Final = 4
 
@@ -54,7 +54,7 @@ def bar_chart(title: str, rows: Sequence[tuple[str, Sequence[float]]]) -> Chart:
         labels.append(Label(y + (len(values) * _BAR) // 2 + 4, _shortened(text)))
         for series, value in enumerate(values):
             width = round(max(value, 0) * scale, 1)
-            bars.append(Bar(_LABEL_WIDTH, y, width, _BAR - 1, series, f"{value:,.0f}"))
+            bars.append(Bar(_LABEL_WIDTH, y, width, _BAR - 2, series, f"{value:,.0f}"))
             y += _BAR
         y += _GAP
     return Chart(title, WIDTH, y, _LABEL_WIDTH - 8, labels, bars)
