@@ -76,16 +76,16 @@ def mirror(group: str, topic: str, poison: Poison) -> Message:
 
 
 def header(record: ConsumerRecord, name: str) -> str | None:
-    """A header as text, None when it is absent or not text."""
+    """A header as text, None when it is absent or null."""
     for key, value in record.headers or ():
-        if key == name:
+        if key == name and value is not None:
             return printable(value.decode(errors="replace"))[:256]
     return None
 
 
 def printable(text: str) -> str:
-    """Text that Postgres stores: without NUL, bounded."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:10_000]
+    """Text that Postgres stores: without NUL and lone surrogates, bounded."""
+    return text[:10_000].replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def _headers(record: ConsumerRecord) -> list[list[str]]:

@@ -53,14 +53,19 @@ async def event_ids_at(
 def event_id(record: ConsumerRecord) -> str | None:
     """The id of an event from its header, else from its value; None when it has none."""
     for name, value in record.headers or ():
-        if name == "ce_id":
-            return str(value.decode(errors="replace")).replace("\0", "")
+        if name == "ce_id" and value is not None:
+            return _stored(value.decode(errors="replace"))
     try:
         fields = json.loads(record.value or b"")
     except (ValueError, RecursionError):
         return None
     value = fields.get("eventId") if isinstance(fields, dict) else None
-    return value.replace("\0", "") if isinstance(value, str) else None
+    return _stored(value) if isinstance(value, str) else None
+
+
+def _stored(text: str) -> str:
+    """Text as Postgres takes it: without NUL and lone surrogates."""
+    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 @asynccontextmanager

@@ -117,7 +117,7 @@ def _letter(topic: str, poison: Poison) -> history.Document:
         "offset": poison.offset,
         "key": record.key,
         "value": record.value,
-        "headers": [[name, value] for name, value in record.headers or ()],
+        "headers": [[name, value or b""] for name, value in record.headers or ()],
         "eventType": dead_letter.header(record, "ce_type"),
         "eventId": dead_letter.header(record, "ce_id"),
         "errorClass": poison.error_class,
