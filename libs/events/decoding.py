@@ -77,7 +77,7 @@ def _decode_by_column(topic: Topic, records: Sequence[ConsumerRecord]) -> dict[i
     for index, record in enumerate(records):
         try:
             row = read(record.value or b"")
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if row is not None:
             rows[type(row)][index] = row

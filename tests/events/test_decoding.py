@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from libs.events.decoding import decode
 from libs.events.envelope import Event
 from libs.events.inventory import ExternalInventoryUpdate, InventoryUpdate
-from libs.events.topics import INVENTORY_EVENTS
+from libs.events.topics import INVENTORY_EVENTS, TOPICS, Topic
 from tests.events.records import records
 from tests.factories import an_eight_field_message, an_inventory_update
 
@@ -36,6 +36,17 @@ def test_one_bad_record_is_poison_and_its_neighbours_are_not(value: bytes | None
     assert [item.offset for item in decoded.received] == [0, 2]
     assert [item.offset for item in decoded.poison] == [1]
     assert decoded.poison[0].error
+
+
+@pytest.mark.parametrize("depth", [150, 900, 1_100, 100_000])
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_json_of_any_depth_stops_nobody(topic: Topic, depth: int) -> None:
+    deep = b'{"deep":' + b"[" * depth + b"]" * depth + b"," + GOOD[1:]
+
+    decoded = decode(topic, records(deep, deep))
+
+    assert len(decoded.received) + len(decoded.poison) + decoded.skipped == 2
+    assert topic is not INVENTORY_EVENTS or depth < 200 or len(decoded.poison) == 2
 
 
 def test_an_event_type_of_a_later_version_is_skipped_and_counted() -> None:
