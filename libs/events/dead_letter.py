@@ -14,6 +14,7 @@ from libs.events.outbox import Message, enqueue_messages
 from libs.events.sink import PartitionBatch
 from libs.events.topics import topic_named
 
+_LATEST_MS = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp()) * 1000
 _NAMESPACE = UUID("0d1f5f0a-4a53-5c0c-8f6e-5a8f0f3f2b77")
 
 
@@ -46,7 +47,7 @@ async def bury(connection: asyncpg.Connection, group: str, batches: Sequence[Par
         [header(poison.record, "ce_id") for _, poison in dead],
         [poison.error_class for _, poison in dead],
         [printable(poison.error) for _, poison in dead],
-        [datetime.fromtimestamp(poison.record.timestamp / 1000, UTC) for _, poison in dead],
+        [sent_at(poison.record) for _, poison in dead],
     )
     new = {(row["topic"], row["partition"], row["record_offset"]) for row in rows}
     mirrors = [
@@ -73,6 +74,11 @@ def mirror(group: str, topic: str, poison: Poison) -> Message:
             "dlq_error": printable(poison.error)[:1000],
         },
     )
+
+
+def sent_at(record: ConsumerRecord) -> datetime:
+    """When a record was sent, as its producer says; 1970 or 9999 where that is a time that no store can hold."""
+    return datetime.fromtimestamp(min(max(record.timestamp, 0), _LATEST_MS) / 1000, UTC)
 
 
 def header(record: ConsumerRecord, name: str) -> str | None:

@@ -124,7 +124,7 @@ def _letter(topic: str, poison: Poison) -> history.Document:
         "error": dead_letter.printable(poison.error),
         "status": "pending",
         "attempts": 1,
-        "recordTimestamp": datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        "recordTimestamp": dead_letter.sent_at(record),
         "createdAt": now,
         "updatedAt": now,
     }

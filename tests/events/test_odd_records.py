@@ -1,15 +1,16 @@
 """Records that Kafka takes and that no producer of ours sends: each is applied or buried, and nothing stops."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import pytest
 from aiokafka import ConsumerRecord
 
-from libs.events import lag
-from tests.events.conftest import Worker, sending, until, until_applied
-from tests.factories import an_inventory_update
+from libs.events import dead_letter, lag
+from tests.events.conftest import Worker, applied, sending, until, until_applied
+from tests.factories import an_eight_field_message, an_inventory_update
 
 GOOD = an_inventory_update().model_dump_json().encode()
 
@@ -41,6 +42,26 @@ async def test_headers_may_be_null_or_any_bytes(worker: Worker, content: bytes |
 
     assert [name for name, _ in json.loads(letter["headers"])] == ["ce_id", "ce_type", "other"]
     assert (letter["event_id"] is None, letter["event_type"] is None) == (content is None, content is None)
+
+
+@pytest.mark.parametrize(("sent_ms", "year"), [(2**60, 9999), (253_402_300_800_000, 9999), (0, 1970)])
+async def test_a_record_of_any_time_is_buried(worker: Worker, sent_ms: int, year: int) -> None:
+    [letter] = await applied_and_buried(worker, b"garbage", timestamp_ms=sent_ms)
+
+    assert letter["record_timestamp"].year == year
+
+
+async def test_an_event_in_a_record_of_any_time_is_applied(worker: Worker) -> None:
+    external = json.dumps(an_eight_field_message()).encode()
+
+    assert await applied_and_buried(worker, external, timestamp_ms=2**60) == []
+    assert len(await applied(worker)) == 3
+
+
+def test_a_record_without_a_time_is_of_1970() -> None:
+    record = ConsumerRecord("inventory-events", 0, 0, -1, 0, None, GOOD, None, 0, len(GOOD), ())
+
+    assert dead_letter.sent_at(record) == datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
