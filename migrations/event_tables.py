@@ -98,3 +98,12 @@ def create_dead_letter(role: str) -> None:
         COMMENT ON COLUMN dead_letter.record_timestamp IS 'Kafka record time: when it was sent.';
         GRANT SELECT, INSERT, UPDATE, DELETE ON dead_letter TO {role};
     """)
+
+
+def add_edited_value() -> None:
+    """What was applied in place of a dead letter's record."""
+    execute("""
+        ALTER TABLE dead_letter ADD COLUMN edited_value bytea;
+        COMMENT ON COLUMN dead_letter.edited_value IS
+            'What was applied in place of the record; NULL unless it was edited. A rebuild applies it again.';
+    """)

@@ -9,7 +9,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from libs.events import client, decoding, lag
 from libs.events.assignor import ByName
-from libs.events.decoding import Poison, Received
+from libs.events.decoding import Decoded, Poison, Received
 from libs.events.envelope import Event
 from libs.events.failpoints import failpoint
 from libs.events.settings import KafkaSettings
@@ -76,6 +76,10 @@ _NO_PARTITION = TopicPartition("-", 0)
 """Polled by a worker that has nothing to read, because a member that does not poll cannot rejoin."""
 
 
+Decode = Callable[[Topic, Sequence[ConsumerRecord]], Decoded]
+"""What records of one topic turn out to be, in order."""
+
+
 class OffsetGap(Exception):
     """The broker has deleted records that this group had not applied."""
 
@@ -118,12 +122,12 @@ class _Lease:
         """Offsets that were polled and not handed to the sink yet."""
         return self.next_offset - self.taken_offset
 
-    def add(self, group: str, records: Sequence[ConsumerRecord]) -> None:
+    def add(self, group: str, records: Sequence[ConsumerRecord], decode: Decode) -> None:
         """Decode records and keep them until the next write. Those before the claimed offset are not ours to read."""
         records = [record for record in records if record.offset >= self.next_offset]
         if not records:
             return
-        decoded = decoding.decode(self.topic, records)
+        decoded = decode(self.topic, records)
         self.received += decoded.received
         self.poison += decoded.poison
         self.last = records[-1]
@@ -174,11 +178,12 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         flush_max_bytes: int = 64 * 2**20,
         flush_max_age_seconds: float = 0.2,
         kafka_group: str | None = None,
+        decode: Decode = decoding.decode,
     ) -> None:
         """A write begins as soon as one of the three limits is reached, `flush_max_bytes` counting values.
 
         While it is under way, as much again is read ahead. `kafka_group` is the group's name for the broker, where it
-        is not the sink's.
+        is not the sink's. `decode` may put other records in the place of some, or leave some out.
         """
         self._sink = sink
         self._kafka = kafka
@@ -187,6 +192,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._flush_max_records = flush_max_records
         self._flush_max_bytes = flush_max_bytes
         self._flush_max_age_seconds = flush_max_age_seconds
+        self._decode = decode
         self._consumer: AIOKafkaConsumer = None
         self._leases: dict[TopicPartition, _Lease] = {}
         self._generation = 0
@@ -273,7 +279,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             self._claim_lost()
             for partition, records in polled.items():
                 if records and (lease := self._leases.get(partition)):
-                    lease.add(self._sink.group, records)
+                    lease.add(self._sink.group, records, self._decode)
                     self._waiting_since = self._waiting_since or self._polled_at
             self._write_if_due()
             if time.monotonic() - self._committed_at > COMMIT_SECONDS:

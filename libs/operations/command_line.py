@@ -5,15 +5,18 @@
 
 import argparse
 import getpass
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from libs.events.dead_letter_retry import NotPending, Status, UnknownDeadLetter
+from libs.events.dead_letter_retry import NotPending, Status, Undecodable, UnknownDeadLetter
 
 if TYPE_CHECKING:
     from libs.operations.dead_letters import DeadLetter, DeadLetterStore
+
+MOST_LISTED = 100_000
 
 
 def add_dead_letters(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -23,7 +26,7 @@ def add_dead_letters(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     )
     listing = actions.add_parser("list", help="the latest first")
     listing.add_argument("--status", type=Status, choices=list(Status))
-    listing.add_argument("--limit", type=int, default=50)
+    listing.add_argument("--limit", type=_limit, default=50)
     for name, explanation in {
         "show": "print one with its record",
         "retry": "let its group apply it again",
@@ -31,8 +34,8 @@ def add_dead_letters(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         "discard": "give it up",
     }.items():
         actions.add_parser(name, help=explanation).add_argument("id")
-    actions.choices["edit"].add_argument("file", type=Path)
-    actions.choices["discard"].add_argument("--note", required=True)
+    actions.choices["edit"].add_argument("file", type=_content, help="the whole event, as JSON text")
+    actions.choices["discard"].add_argument("--note", type=_text, required=True, help="why")
 
 
 def add_events(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", group: str) -> None:
@@ -42,9 +45,21 @@ def add_events(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", 
     )
     rebuild = actions.add_parser("rebuild", help="build a group's tables anew, beside its running workers")
     rebuild.add_argument("--group", required=True, choices=[group])
+    add_acceptance(rebuild)
 
 
-def add_projections(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", **projections: str) -> None:
+def add_acceptance(rebuild: argparse.ArgumentParser) -> None:
+    """Add `--accept-dead-letters` to a command that builds results anew from the topics."""
+    rebuild.add_argument(
+        "--accept-dead-letters",
+        action="store_true",
+        help="records that counted and can be applied no more become dead letters",
+    )
+
+
+def add_projections(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", **projections: str
+) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
     """Add `projections rebuild NAME` to a service's command line; each projection is explained by its text."""
     actions = commands.add_parser("projections", help="stores that follow from others").add_subparsers(
         dest="action", required=True
@@ -52,11 +67,12 @@ def add_projections(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     names = actions.add_parser("rebuild", help="write one anew").add_subparsers(dest="projection", required=True)
     for name, explanation in projections.items():
         names.add_parser(name, help=explanation)
+    return names
 
 
 async def dead_letters(store: "DeadLetterStore", arguments: argparse.Namespace) -> int:
-    """Do what the command line says; the exit code: 0, or 1 when a retry failed, 2 when there is no such letter."""
-    by = getpass.getuser()
+    """Do what the command line says; the exit code: 0, 1 when a retry failed, 2 when there is nothing to do it with."""
+    by = _user()
     try:
         match arguments.action:
             case "list":
@@ -66,13 +82,25 @@ async def dead_letters(store: "DeadLetterStore", arguments: argparse.Namespace) 
             case "discard":
                 await store.discard(arguments.id, by=by, note=arguments.note)
             case action:
-                value = arguments.file.read_bytes() if action == "edit" else None
+                value = arguments.file if action == "edit" else None
                 outcome = await store.retry(arguments.id, by=by, value=value)
                 _print([f"{outcome.status} {outcome.error or ''}".rstrip()])
                 return 0 if outcome.status is Status.RESOLVED else 1
-    except (UnknownDeadLetter, NotPending) as error:
+    except (UnknownDeadLetter, NotPending, Undecodable) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    return 0
+
+
+async def rebuild(work: Awaitable[None]) -> int:
+    """Await a rebuild; the exit code: 0, or 1 when it was refused and everything stays as it is."""
+    from libs.operations.generation import RebuildRefused
+
+    try:
+        await work
+    except RebuildRefused as error:
+        sys.stderr.write(f"\n{error}\n")
+        return 1
     return 0
 
 
@@ -83,6 +111,34 @@ def progress(done: int, total: int) -> None:
     sys.stderr.flush()
 
 
+def _limit(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= MOST_LISTED:
+        raise argparse.ArgumentTypeError(f"{number} is not between 1 and {MOST_LISTED:,}")
+    return number
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is blank")
+    return text
+
+
+def _user() -> str:
+    """Who runs the command; in a container there may be no name for the number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
         sys.stdout.write(f"{line}\n")
@@ -90,11 +146,11 @@ def _print(lines: Iterable[str]) -> None:
 
 def _row(letter: "DeadLetter") -> str:
     place = f"{letter.topic}[{letter.partition}]@{letter.offset}"
-    return (
-        f"{letter.id}\t{letter.status}\t{letter.group}\t{place}\t{letter.error_class}: {letter.error.splitlines()[0]}"
-    )
+    first_line, *_ = letter.error.splitlines() or [""]
+    return f"{letter.id}\t{letter.status}\t{letter.group}\t{place}\t{letter.error_class}: {first_line}"
 
 
 def _record(letter: "DeadLetter") -> list[str]:
     headers = [f"header {name}: {value.decode(errors='replace')}" for name, value in letter.headers]
-    return [_row(letter), letter.error, *headers, (letter.value or b"").decode(errors="replace")]
+    edited = [] if letter.edited_value is None else ["edited:", letter.edited_value.decode(errors="replace")]
+    return [_row(letter), letter.error, *headers, (letter.value or b"").decode(errors="replace"), *edited]

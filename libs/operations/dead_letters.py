@@ -13,9 +13,13 @@ from libs.chassis.auth import Principal, require
 from libs.chassis.model import ApiModel
 from libs.chassis.paging import Page, Paging
 from libs.chassis.problems import Problem, RefusalMap
-from libs.events.dead_letter_retry import NotPending, Outcome, Status, UnknownDeadLetter
+from libs.events.dead_letter_retry import NotPending, Outcome, Status, Undecodable, UnknownDeadLetter
 
-REFUSALS: Final[RefusalMap] = {UnknownDeadLetter: (404, "not-found"), NotPending: (409, "not-pending")}
+REFUSALS: Final[RefusalMap] = {
+    UnknownDeadLetter: (404, "not-found"),
+    NotPending: (409, "not-pending"),
+    Undecodable: (422, "not-an-event"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class DeadLetter:
     offset: int
     key: bytes | None
     value: bytes | None
+    edited_value: bytes | None
+    """What was applied in place of the record."""
     headers: Sequence[tuple[str, bytes]]
     event_type: str | None
     event_id: str | None
@@ -53,7 +59,10 @@ class DeadLetterStore(Protocol):
         """One dead letter. Raises UnknownDeadLetter."""
 
     async def retry(self, letter_id: str, *, by: str, value: bytes | None = None) -> Outcome:
-        """Let its own group apply it, edited if a value is given. Raises UnknownDeadLetter and NotPending."""
+        """Let its own group apply it, edited if a value is given.
+
+        Raises UnknownDeadLetter, NotPending, and Undecodable when the given value is no event.
+        """
 
     async def discard(self, letter_id: str, *, by: str, note: str) -> None:
         """Give it up, for a reason. Raises UnknownDeadLetter and NotPending."""
@@ -93,6 +102,7 @@ class DeadRecordOut(DeadLetterOut):
     key: str | None = Field(description="Base64.")
     value: str | None = Field(description="Base64.")
     text: str | None = Field(description="The value as text, where it is UTF-8.")
+    edited_text: str | None = Field(description="What was applied in its place, if it was edited.")
     headers: list[HeaderOut]
 
 
@@ -150,6 +160,7 @@ async def get_dead_letter(letter_id: LetterId, store: Store, principal: Operator
         key=_base64(letter.key),
         value=_base64(letter.value),
         text=_text(letter.value),
+        edited_text=_text(letter.edited_value),
         headers=[HeaderOut(name=name, value=b64encode(value).decode()) for name, value in letter.headers],
     )
 
@@ -162,7 +173,7 @@ async def retry_dead_letter(letter_id: LetterId, store: Store, principal: Repair
 
 @router.post("/{letter_id}/edit")
 async def edit_dead_letter(letter_id: LetterId, body: EditIn, store: Store, principal: Repairer) -> OutcomeOut:
-    """Let the record's own group apply another value in its place."""
+    """Let the record's own group apply another value in its place, now and in every rebuild."""
     return _outcome(await store.retry(letter_id, by=principal.name, value=body.value.encode()))
 
 

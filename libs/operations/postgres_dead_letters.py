@@ -71,6 +71,7 @@ def _letter(row: asyncpg.Record) -> DeadLetter:
         offset=row["record_offset"],
         key=row["key"],
         value=row["value"],
+        edited_value=row["edited_value"],
         headers=[(name, b64decode(value)) for name, value in headers],
         event_type=row["event_type"],
         event_id=row["event_id"],

@@ -6,33 +6,31 @@ and go on where the new generation stands. Readers see the old results until the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from libs.chassis.database import Connection, Pool, acquired, open_pool
-from libs.events import lag
-from libs.events.consumer import Runner
+from libs.chassis.database import Connection, Pool, acquired, open_pool, own_connection
+from libs.events import dead_letter, dead_letter_retry
+from libs.events.dead_letter_retry import Status
 from libs.events.offsets import PostgresSink
 from libs.events.postgres import Handler
 from libs.events.settings import KafkaSettings
+from libs.events.sink import RecordId
 from libs.events.topics import Topic
+from libs.operations.generation import (
+    AlreadyRunning,
+    Generation,
+    KnownLetter,
+    NotCaughtUp,
+    Progress,
+    refuse_short_topics,
+)
 
-POLL_SECONDS = 0.2
 SWITCH_SECONDS = 30.0
 """How long running workers may be held up while the new generation applies the last records."""
 
 _EVENT_TABLES = ("consumer_offset", "dead_letter", "outbox")
-
-Progress = Callable[[int, int], None]
-"""Called with the records applied and the records there are."""
-
-
-class RecordsGone(Exception):
-    """The topics do not begin at the beginning any more."""
-
-
-class NotCaughtUp(Exception):
-    """Records arrive faster than the new generation applies them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,77 +64,104 @@ class Rebuild:
         return f"{self.schema}_rebuild"
 
 
-async def rebuild(job: Rebuild, *, database_url: str, kafka: KafkaSettings, progress: Progress) -> None:
-    """Do it, while the workers go on. Raises RecordsGone, NotCaughtUp, and whatever the handler raises.
+async def rebuild(
+    job: Rebuild, *, database_url: str, kafka: KafkaSettings, progress: Progress, accept_dead_letters: bool = False
+) -> None:
+    """Do it, while the workers go on. Raises RebuildRefused, and whatever ends the new generation.
 
-    Published events and dead letters of the new generation are thrown away: the running one has sent them already.
+    Records that it cannot apply although the running workers have are a reason to refuse, or become dead letters if
+    that is accepted. Its published events are thrown away: the running workers have sent them already.
     """
-    await refuse_short_topics(job.topics, kafka)
-    pool = await open_pool(
-        database_url,
-        size=4,
-        application_name=f"{job.group}-rebuild",
-        statement_timeout_ms=600_000,
-        lock_timeout_ms=60_000,
-        search_path=f"{job.shadow},{job.schema}",
-    )
-    kafka = kafka.model_copy(update={"group_instance_id": None})
-    stop = asyncio.Event()
-    async with pool:
-        await _create_shadows(pool, job)
-        sink = PostgresSink(pool, job.group, job.handle, owner="rebuild")
-        runner = Runner(sink, topics=job.topics, kafka=kafka, kafka_group=f"{job.group}-rebuild")
-        running = asyncio.create_task(runner.run(stop))
-        try:
-            await _catch_up(pool, job, kafka, running, progress)
-            await _switch(pool, job, running, stop)
-        finally:
-            stop.set()
-            await asyncio.wait({running})
+    async with _alone(database_url, job.group):
+        await refuse_short_topics(job.topics, kafka)
+        pool = await open_pool(
+            database_url,
+            size=4,
+            application_name=f"{job.group}-rebuild",
+            statement_timeout_ms=600_000,
+            lock_timeout_ms=60_000,
+            search_path=f"{job.shadow},{job.schema}",
+        )
+        async with pool, _shadows(pool, job) as letters:
+            sink = PostgresSink(pool, job.group, job.handle, owner="rebuild")
+            generation = Generation(sink, letters, topics=job.topics, kafka=kafka)
+            async with generation.reading(), acquired(pool) as connection:
+                await generation.catch_up(lambda: _applied(connection), progress)
+                await _switch(connection, job, generation, accept=accept_dead_letters)
 
 
-async def refuse_short_topics(topics: Sequence[Topic], kafka: KafkaSettings) -> None:
-    """Raise RecordsGone unless all topics still begin at the beginning."""
-    beginnings = await lag.beginning_offsets(kafka, [kafka.topic(topic.name) for topic in topics])
-    gone = [f"{place.topic}[{place.partition}] begins at {offset}" for place, offset in beginnings.items() if offset]
-    if gone:
-        raise RecordsGone(f"{'; '.join(gone)}: publish all events again (republish --all) into new topics first")
+@asynccontextmanager
+async def _alone(database_url: str, group: str) -> AsyncIterator[None]:
+    """Within the block no other rebuild of the group runs. Raises AlreadyRunning."""
+    async with own_connection(database_url, application_name=f"{group}-rebuild-lock") as connection:
+        if not await connection.fetchval("SELECT pg_try_advisory_lock(hashtext($1))", f"rebuild {group}"):
+            raise AlreadyRunning(f"another rebuild of {group} is running")
+        yield
 
 
-async def _create_shadows(pool: Pool, job: Rebuild) -> None:
+@asynccontextmanager
+async def _shadows(pool: Pool, job: Rebuild) -> AsyncIterator[dict[RecordId, KnownLetter]]:
+    """Empty copies of the tables within the block, and the dead letters of the running workers at its start.
+
+    The new generation finds the places of these in its own copy, for handlers that ask for them.
+    """
+    tables = *(built.name for built in job.tables), *job.scratch, *_EVENT_TABLES
     async with acquired(pool) as connection, connection.transaction():
-        for table in (*(built.name for built in job.tables), *job.scratch, *_EVENT_TABLES):
+        for table in tables:
             await connection.execute(f"DROP TABLE IF EXISTS {job.shadow}.{table}")
             await connection.execute(f"CREATE TABLE {job.shadow}.{table} (LIKE {job.schema}.{table} INCLUDING ALL)")
-
-
-async def _catch_up(
-    pool: Pool, job: Rebuild, kafka: KafkaSettings, running: asyncio.Task[None], progress: Progress
-) -> None:
-    ends = await lag.end_offsets(kafka, [kafka.topic(topic.name) for topic in job.topics])
-    total = sum(ends.values())
-    while True:
+        letters = await _known_letters(connection, job)
+        places = "group_name, topic, partition, record_offset, error_class, error, record_timestamp"
+        await connection.execute(
+            f"""
+            INSERT INTO {job.shadow}.dead_letter ({places})
+            SELECT {places} FROM {job.schema}.dead_letter WHERE group_name = $1
+            """,
+            job.group,
+        )
+    try:
+        yield letters
+    finally:
         async with acquired(pool) as connection:
-            applied = await connection.fetchval("SELECT coalesce(sum(next_offset), 0)::bigint FROM consumer_offset")
-        progress(min(applied, total), total)
-        if applied >= total:
-            return
-        await _unless_failed(running)
+            await connection.execute("DROP TABLE " + ", ".join(f"{job.shadow}.{table}" for table in tables))
 
 
-async def _switch(pool: Pool, job: Rebuild, running: asyncio.Task[None], stop: asyncio.Event) -> None:
-    async with acquired(pool) as connection, connection.transaction():
+async def _known_letters(connection: Connection, job: Rebuild, lock: str = "") -> dict[RecordId, KnownLetter]:
+    rows = await connection.fetch(
+        f"""
+        SELECT topic, partition, record_offset, status, value, edited_value
+          FROM {job.schema}.dead_letter WHERE group_name = $1 ORDER BY id {lock}
+        """,
+        job.group,
+    )
+    return {
+        RecordId(row["topic"], row["partition"], row["record_offset"]): KnownLetter(
+            Status(row["status"]), row["value"], row["edited_value"]
+        )
+        for row in rows
+    }
+
+
+async def _applied(connection: Connection) -> int:
+    applied: int = await connection.fetchval("SELECT coalesce(sum(next_offset), 0)::bigint FROM consumer_offset")
+    return applied
+
+
+async def _switch(connection: Connection, job: Rebuild, generation: Generation, *, accept: bool) -> None:
+    async with connection.transaction():
         await connection.execute(
             f"SELECT FROM {job.schema}.consumer_offset WHERE group_name = $1 FOR UPDATE", job.group
         )
         try:
             async with asyncio.timeout(SWITCH_SECONDS):
                 while await _is_behind(connection, job):
-                    await _unless_failed(running)
+                    await generation.go_on()
         except TimeoutError as error:
             raise NotCaughtUp(f"{job.group} was still behind after {SWITCH_SECONDS:.0f} s; nothing changed") from error
-        stop.set()
-        await running
+        await generation.finish()
+        # Locked, so that nobody applies one to the old tables meanwhile.
+        letters = await _known_letters(connection, job, "FOR UPDATE")
+        lost = generation.lost(letters, accept=accept)
         for table in job.tables:
             await _replace(connection, job, table)
         await connection.execute(
@@ -149,6 +174,9 @@ async def _switch(pool: Pool, job: Rebuild, running: asyncio.Task[None], stop: a
             """
         )
         await connection.execute(f"SET LOCAL search_path = {job.schema}")
+        await dead_letter.bury(connection, job.group, lost)
+        await dead_letter_retry.reopen(connection, job.group, lost)
+        await dead_letter_retry.resolve(connection, job.group, generation.healed(letters), by="rebuild")
         await job.after_switch(connection)
 
 
@@ -207,11 +235,3 @@ async def _columns(connection: Connection, schema: str, table: str) -> tuple[lis
     if not rows:
         raise LookupError(f"{schema}.{table} has no primary key")
     return [row["name"] for row in rows if row["in_key"]], [row["name"] for row in rows]
-
-
-async def _unless_failed(running: asyncio.Task[None]) -> None:
-    """Wait a moment, or raise what ended the new generation."""
-    done, _ = await asyncio.wait({running}, timeout=POLL_SECONDS)
-    if done:
-        await running
-        raise NotCaughtUp("the new generation ended before it had caught up")

@@ -29,7 +29,7 @@ def main() -> NoReturn:
             consumer = Consumer(settings)
             process.run(consumer.run, settings=settings, name=name, health=consumer.health)
         case "projections":
-            sys.exit(asyncio.run(_rebuild(settings)))
+            sys.exit(asyncio.run(_rebuild(settings, arguments)))
         case _:
             sys.exit(asyncio.run(_dead_letters(settings, arguments)))
 
@@ -42,12 +42,13 @@ async def _dead_letters(settings: Settings, arguments: argparse.Namespace) -> in
         return await command_line.dead_letters(MongoDeadLetters(store), arguments)
 
 
-async def _rebuild(settings: Settings) -> None:
+async def _rebuild(settings: Settings, arguments: argparse.Namespace) -> int:
     from services.analytics.documents import open_documents
     from services.analytics.rebuild import rebuild
 
     async with open_documents(settings.mongo_url.get_secret_value(), "analytics-rebuild") as store:
-        await rebuild(store, settings, command_line.progress)
+        work = rebuild(store, settings, command_line.progress, accept_dead_letters=arguments.accept_dead_letters)
+        return await command_line.rebuild(work)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("api", help="serve the REST API")
     commands.add_parser("consume", help="events to documents")
     command_line.add_dead_letters(commands)
-    command_line.add_projections(commands, mongo="the history, from the beginning of the topics")
+    projections = command_line.add_projections(commands, mongo="the history, from the beginning of the topics")
+    command_line.add_acceptance(projections.choices["mongo"])
     return parser
 
 

@@ -15,7 +15,7 @@ from libs.events.failpoints import failpoint
 from libs.events.offsets import latest_event_time
 from libs.events.producer import producer
 from libs.events.settings import KafkaSettings
-from libs.events.sink import Claim, Fenced, PartitionBatch
+from libs.events.sink import Claim, Fenced, PartitionBatch, RecordId
 from libs.events.topics import ANALYTICS_EVENTS, INVENTORY_EVENTS, REORDER_EVENTS
 from services.analytics import documents, history
 from services.analytics.documents import DocumentStore, Step, checkpoint_id, open_documents
@@ -50,7 +50,7 @@ class HistorySink:
 
     async def write(self, batches: Sequence[PartitionBatch]) -> None:
         """As Sink.write, except that documents and offsets are not one transaction."""
-        await self._bury(batches)
+        await self.bury(batches)
         await self._store.write(history.documents(item.event for batch in batches for item in batch.received))
         failpoint("history.written")
         stale = await self._store.advance([_step(batch) for batch in batches])
@@ -71,7 +71,7 @@ class HistorySink:
         """As Sink.is_transient."""
         return documents.is_transient(error) or isinstance(error, KafkaError | OSError | TimeoutError)
 
-    async def _bury(self, batches: Sequence[PartitionBatch]) -> None:
+    async def bury(self, batches: Sequence[PartitionBatch]) -> None:
         """Keep what cannot be applied, then mirror it. A crash in between mirrors it again."""
         dead = [(batch.topic, poison) for batch in batches for poison in batch.poison]
         if not dead:
@@ -106,11 +106,15 @@ def _step(batch: PartitionBatch) -> Step:
     return Step(_checkpoint(batch), batch.epoch, update)
 
 
+def letter_id(place: RecordId) -> str:
+    """The id of a dead letter; ids sort by partition and offset."""
+    return f"{GROUP}|{place.topic}|{place.partition:06d}|{place.offset:020d}"
+
+
 def _letter(topic: str, poison: Poison) -> history.Document:
     record, now = poison.record, datetime.now(UTC)
     return {
-        # Padded, so that ids sort by partition and offset.
-        "_id": f"{GROUP}|{topic}|{record.partition:06d}|{poison.offset:020d}",
+        "_id": letter_id(RecordId(topic, record.partition, poison.offset)),
         "group": GROUP,
         "topic": topic,
         "partition": record.partition,

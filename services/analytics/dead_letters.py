@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from libs.events.dead_letter import printable
-from libs.events.dead_letter_retry import NotPending, Outcome, Status, UnknownDeadLetter, batch_of, record_of
+from libs.events.dead_letter_retry import NotPending, Outcome, Status, UnknownDeadLetter, attempt, record_of
+from libs.events.sink import PartitionBatch
 from libs.operations.dead_letters import DeadLetter
 from services.analytics import documents, history
 from services.analytics.documents import DocumentStore
@@ -37,26 +37,26 @@ class MongoDeadLetters:
             letter.offset,
             letter.record_timestamp,
             letter.key,
-            letter.value if value is None else value,
+            letter.value,
             letter.headers,
         )
-        try:
-            await self._store.write(history.documents(item.event for item in batch_of(record).received))
-        except Exception as error:
-            if documents.is_transient(error):
-                raise
-            reason = printable(str(error))
-            changes = {"errorClass": type(error).__name__, "error": reason}
-            await self._store.mark_dead_letter(letter_id, Status.PENDING, _now() | changes)
-            return Outcome(Status.PENDING, reason)
+        failure = await attempt(record, value, self._apply, documents.is_transient)
+        if failure:
+            kept = _now() | {"errorClass": failure.error_class, "error": failure.error}
+            await self._store.mark_dead_letter(letter_id, Status.PENDING, kept)
+            return Outcome(Status.PENDING, failure.error)
         note = None if value is None else "edited"
-        await self._store.mark_dead_letter(letter_id, Status.RESOLVED, _now() | {"resolvedBy": by, "note": note})
+        closed = _now() | {"resolvedBy": by, "note": note, "editedValue": value}
+        await self._store.mark_dead_letter(letter_id, Status.RESOLVED, closed)
         return Outcome(Status.RESOLVED, None)
 
     async def discard(self, letter_id: str, *, by: str, note: str) -> None:
         """As DeadLetterStore.discard."""
         await self._pending(letter_id)
         await self._store.mark_dead_letter(letter_id, Status.DISCARDED, _now() | {"resolvedBy": by, "note": note})
+
+    async def _apply(self, batch: PartitionBatch) -> None:
+        await self._store.write(history.documents(item.event for item in batch.received))
 
     async def _pending(self, letter_id: str) -> DeadLetter:
         letter = await self.find(letter_id)
@@ -78,6 +78,7 @@ def _letter(found: Mapping[str, Any]) -> DeadLetter:
         offset=found["offset"],
         key=found["key"],
         value=found["value"],
+        edited_value=found.get("editedValue"),
         headers=[(name, value) for name, value in found["headers"]],
         event_type=found["eventType"],
         event_id=found["eventId"],

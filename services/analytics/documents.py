@@ -1,13 +1,15 @@
-"""MongoDB: collections `transactions`, `metric_history`, `reorder_events`, `consumer_offsets`, `dead_letters`.
+"""MongoDB: the collections of the history, and `consumer_offsets`, `dead_letters` and `leases`.
 
-Other services read the first three through the views `transactions_v1`, `metric_history_v1` and `reorder_events_v1`.
+The history is `transactions`, `metric_history` and `reorder_events`, which others read through the views
+`transactions_v1`, `metric_history_v1` and `reorder_events_v1`.
 Every write may be repeated: `_id` is derived from the event, and a metric is replaced only by a larger revision.
 The one file that knows the driver.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +20,7 @@ from pymongo import DESCENDING, InsertOne, ReplaceOne, ReturnDocument, UpdateOne
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
+    DuplicateKeyError,
     ExecutionTimeout,
     OperationFailure,
     PyMongoError,
@@ -71,6 +74,7 @@ class DocumentStore:
         self._metric_history = database[f"{prefix}metric_history"]
         self._offsets = database[f"{prefix}consumer_offsets"]
         self._dead_letters = database[f"{prefix}dead_letters"]
+        self._leases = database["leases"]
 
     async def create_indexes_and_views(self) -> None:
         """Create what is missing of the indexes that the lists need, and of the views that others may read.
@@ -121,6 +125,21 @@ class DocumentStore:
             },
             upsert=True,
         )
+
+    async def hold_lease(self, name: str, owner: str, seconds: float) -> bool:
+        """Hold a name for so long, or longer if it is held already. False while another owner holds it."""
+        now = datetime.now(UTC)
+        free = {"_id": name, "$or": [{"owner": owner}, {"until": {"$lt": now}}]}
+        held = {"$set": {"owner": owner, "until": now + timedelta(seconds=seconds)}}
+        try:
+            await self._leases.update_one(free, held, upsert=True)
+        except DuplicateKeyError:
+            return False
+        return True
+
+    async def end_lease(self, name: str, owner: str) -> None:
+        """Let go of a name, if it is still ours."""
+        await self._leases.delete_one({"_id": name, "owner": owner})
 
     @property
     def _history(self) -> Sequence[AsyncIOMotorCollection[Document]]:
@@ -203,6 +222,17 @@ class DocumentStore:
     async def dead_letter(self, letter_id: str) -> Document | None:
         """One dead letter."""
         return await self._dead_letters.find_one({"_id": letter_id})
+
+    async def all_dead_letters(self, group: str) -> list[Document]:
+        """What a rebuild must know of the dead letters of a group."""
+        fields = ("topic", "partition", "offset", "status", "value", "editedValue")
+        return await self._dead_letters.find({"group": group}, dict.fromkeys(fields, True)).to_list(None)
+
+    async def turn_dead_letters(self, changes: Mapping[str, Document], status: str) -> None:
+        """Change dead letters that have this status, by their ids."""
+        updates = [UpdateOne({"_id": letter, "status": status}, {"$set": change}) for letter, change in changes.items()]
+        if updates:
+            await self._dead_letters.bulk_write(updates, ordered=False)
 
     async def mark_dead_letter(self, letter_id: str, status: str, changes: Document) -> None:
         """Say how another attempt at a pending dead letter ended."""

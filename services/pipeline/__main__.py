@@ -66,7 +66,7 @@ def main() -> NoReturn:
         case "republish":
             sys.exit(asyncio.run(_republish(url)))
         case _:
-            sys.exit(asyncio.run(_rebuild(url, settings)))
+            sys.exit(asyncio.run(_rebuild(url, settings, arguments)))
 
 
 async def _dead_letters(url: str, settings: Settings, arguments: argparse.Namespace) -> int:
@@ -88,11 +88,19 @@ async def _republish(url: str) -> None:
         await mark_everything(connection)
 
 
-async def _rebuild(url: str, settings: Settings) -> None:
+async def _rebuild(url: str, settings: Settings, arguments: argparse.Namespace) -> int:
     from libs.operations.rebuild import rebuild
     from services.pipeline.stream import REBUILD
 
-    await rebuild(REBUILD, database_url=url, kafka=settings.kafka, progress=command_line.progress)
+    return await command_line.rebuild(
+        rebuild(
+            REBUILD,
+            database_url=url,
+            kafka=settings.kafka,
+            progress=command_line.progress,
+            accept_dead_letters=arguments.accept_dead_letters,
+        )
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

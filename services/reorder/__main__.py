@@ -39,7 +39,7 @@ def main() -> NoReturn:
         case "republish":
             sys.exit(asyncio.run(_republish(url)))
         case _:
-            sys.exit(asyncio.run(_rebuild(url, settings)))
+            sys.exit(asyncio.run(_rebuild(url, settings, arguments)))
 
 
 async def _dead_letters(url: str, arguments: argparse.Namespace) -> int:
@@ -58,15 +58,25 @@ async def _republish(url: str) -> None:
         print(f"{await evaluation.republish(pool)} events queued")
 
 
-async def _rebuild(url: str, settings: Settings) -> None:
+async def _rebuild(url: str, settings: Settings, arguments: argparse.Namespace) -> int:
     from libs.chassis.database import open_pool
     from libs.operations.rebuild import rebuild
     from services.reorder import evaluation
     from services.reorder.consumer import REBUILD
 
-    await rebuild(REBUILD, database_url=url, kafka=settings.kafka, progress=command_line.progress)
-    async with await open_pool(url, size=1, application_name="reorder-rebuild") as pool:
-        await evaluation.evaluate_all(pool)
+    code = await command_line.rebuild(
+        rebuild(
+            REBUILD,
+            database_url=url,
+            kafka=settings.kafka,
+            progress=command_line.progress,
+            accept_dead_letters=arguments.accept_dead_letters,
+        )
+    )
+    if code == 0:
+        async with await open_pool(url, size=1, application_name="reorder-rebuild") as pool:
+            await evaluation.evaluate_all(pool)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

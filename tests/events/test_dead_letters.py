@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from libs.events import dead_letter_retry
-from libs.events.dead_letter_retry import NotPending, Status, UnknownDeadLetter
+from libs.events.dead_letter_retry import NotPending, Status, Undecodable, UnknownDeadLetter
 from libs.events.postgres import Handler
 from libs.events.sink import PartitionBatch
 from tests.factories import an_inventory_update
@@ -85,15 +85,51 @@ async def test_a_failing_retry_leaves_nothing_behind_but_the_new_reason(pool: as
     assert await _applied(pool) == before
 
 
-async def test_an_edited_value_is_applied_and_the_original_kept(pool: asyncpg.Pool) -> None:
+async def test_an_edited_value_is_applied_and_kept_beside_the_original(pool: asyncpg.Pool) -> None:
     number = await _bury(pool, b"garbage", "NotAnEvent")
 
-    refused = await _retry(pool, number, value=b"rubbish")
     outcome = await _retry(pool, number, value=GOOD)
 
-    assert refused.status is Status.PENDING
+    letter = await _letter(pool, number)
     assert outcome.status is Status.RESOLVED
-    assert (await _letter(pool, number))["value"] == b"garbage"
+    assert (letter["value"], letter["edited_value"]) == (b"garbage", GOOD)
+
+
+@pytest.mark.parametrize("value", [b"rubbish", GOOD.replace(b"INVENTORY_UPDATE", b"INVENTORY_UPDAET")])
+async def test_an_edit_that_is_no_event_of_the_topic_is_refused_and_changes_nothing(
+    pool: asyncpg.Pool, value: bytes
+) -> None:
+    number, before = await _bury(pool, b"garbage", "NotAnEvent"), await _applied(pool)
+
+    with pytest.raises(Undecodable):
+        await _retry(pool, number, value=value)
+
+    letter = await _letter(pool, number)
+    assert (letter["status"], letter["attempts"], letter["error"]) == ("pending", 1, "before")
+    assert await _applied(pool) == before
+
+
+async def test_a_retried_record_of_an_unknown_type_stays_pending(pool: asyncpg.Pool) -> None:
+    number = await _bury(pool, GOOD.replace(b"INVENTORY_UPDATE", b"INVENTORY_UPDAET"))
+
+    outcome = await _retry(pool, number)
+
+    assert outcome.status is Status.PENDING
+    assert (await _letter(pool, number))["error_class"] == "UnknownEventType"
+
+
+async def test_a_failed_retry_keeps_the_class_of_the_cause(pool: asyncpg.Pool) -> None:
+    invalid = GOOD.replace(b'"sku":', b'"sku":7,"unused":')
+    letters = [await _bury(pool, invalid, "ValidationError"), await _bury(pool, GOOD)]
+
+    async def wrapping(_connection: asyncpg.Connection, _batches: Sequence[PartitionBatch]) -> None:
+        raise RuntimeError("wrapped") from LookupError("no such warehouse")
+
+    for number in letters:
+        await _retry(pool, number, wrapping)
+
+    classes = [(await _letter(pool, number))["error_class"] for number in letters]
+    assert classes == ["ValidationError", "LookupError"]
 
 
 async def test_a_closed_letter_is_not_applied_again(pool: asyncpg.Pool) -> None:
