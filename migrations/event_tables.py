@@ -107,3 +107,22 @@ def add_edited_value() -> None:
         COMMENT ON COLUMN dead_letter.edited_value IS
             'What was applied in place of the record; NULL unless it was edited. A rebuild applies it again.';
     """)
+
+
+def add_refusals(role: str) -> None:
+    """Events that the broker does not take, set aside so that those behind them are sent."""
+    execute(f"""
+        ALTER TABLE outbox ADD COLUMN refusal text;
+        COMMENT ON COLUMN outbox.refusal IS
+            'Why the broker refused the event, which is not sent any more; set it to NULL to have it sent again.';
+        GRANT UPDATE (refusal) ON outbox TO {role};
+    """)
+
+
+def add_dead_letters_in_a_row() -> None:
+    """How many records in a row a group could not apply, for those who watch it."""
+    execute("""
+        ALTER TABLE consumer_offset ADD COLUMN dead_letters_in_a_row integer NOT NULL DEFAULT 0;
+        COMMENT ON COLUMN consumer_offset.dead_letters_in_a_row IS
+            'Records before next_offset that became dead letters without one between them that was applied.';
+    """)

@@ -11,14 +11,23 @@ from aiokafka import ConsumerRecord
 
 from libs.events.decoding import Poison
 from libs.events.outbox import Message, enqueue_messages
+from libs.events.settings import MAX_MESSAGE_BYTES
 from libs.events.sink import PartitionBatch
 from libs.events.topics import topic_named
 
+_FRAMING_BYTES = 512
+"""More than a batch of one record adds to its key, value and headers."""
 _LATEST_MS = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp()) * 1000
 _NAMESPACE = UUID("0d1f5f0a-4a53-5c0c-8f6e-5a8f0f3f2b77")
 
 
-async def bury(connection: asyncpg.Connection, group: str, batches: Sequence[PartitionBatch]) -> None:
+async def bury(
+    connection: asyncpg.Connection,
+    group: str,
+    batches: Sequence[PartitionBatch],
+    *,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+) -> None:
     """Write the poison of some batches, in the transaction that advances their offsets. Repeats change nothing."""
     dead = [(batch, poison) for batch in batches for poison in batch.poison]
     if not dead:
@@ -51,28 +60,38 @@ async def bury(connection: asyncpg.Connection, group: str, batches: Sequence[Par
     )
     new = {(row["topic"], row["partition"], row["record_offset"]) for row in rows}
     mirrors = [
-        mirror(group, batch.topic, poison)
+        mirror(group, batch.topic, poison, max_message_bytes)
         for batch, poison in dead
         if (batch.topic, batch.partition, poison.offset) in new
     ]
     await enqueue_messages(connection, mirrors)
 
 
-def mirror(group: str, topic: str, poison: Poison) -> Message:
-    """The record for `<topic>.dlq`: the original value, with the reason and the place in headers."""
-    record = poison.record
+def mirror(group: str, topic: str, poison: Poison, max_message_bytes: int) -> Message:
+    """The record for `<topic>.dlq`: the original value, with the reason and the place in headers.
+
+    A value that does not fit into a message with the rest is left out, and `dlq_value_omitted` tells its size: the
+    group's dead letter has it, and the topic at `dlq_place`. Keys are cut to 1,000 bytes.
+    """
+    record, value = poison.record, poison.record.value or b""
+    key = (record.key or b"")[:1000].decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
     place = f"{topic}[{record.partition}]@{record.offset}"
+    headers = {
+        "dlq_group": group,
+        "dlq_place": place,
+        "dlq_error_class": poison.error_class,
+        "dlq_error": printable(poison.error)[:1000],
+    }
+    rest = len(key.encode()) + sum(len(f"{name}{text}".encode()) for name, text in headers.items()) + _FRAMING_BYTES
+    if rest + len(value) > max_message_bytes:
+        headers["dlq_value_omitted"] = str(len(value))
+        value = b""
     return Message(
         event_id=uuid5(_NAMESPACE, f"{group}:{place}"),
         topic=topic_named(topic).dead_letters,
-        key=(record.key or b"").decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}"),
-        value=record.value or b"",
-        headers={
-            "dlq_group": group,
-            "dlq_place": place,
-            "dlq_error_class": poison.error_class,
-            "dlq_error": printable(poison.error)[:1000],
-        },
+        key=key,
+        value=value,
+        headers=headers,
     )
 
 

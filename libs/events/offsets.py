@@ -9,6 +9,7 @@ from aiokafka import TopicPartition
 
 from libs.events import dead_letter, dead_letter_retry
 from libs.events.postgres import TRANSIENT, Handler
+from libs.events.settings import MAX_MESSAGE_BYTES
 from libs.events.sink import Claim, Fenced, PartitionBatch
 
 
@@ -19,11 +20,21 @@ class PostgresSink:
     writes nothing.
     """
 
-    def __init__(self, pool: asyncpg.Pool, group: str, handle: Handler, *, owner: str = "") -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        group: str,
+        handle: Handler,
+        *,
+        owner: str = "",
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        """Dead letters are mirrored to Kafka, which takes messages up to `max_message_bytes`."""
         self.group = group
         self._pool = pool
         self._handle = handle
         self._owner = owner
+        self._max_message_bytes = max_message_bytes
 
     async def claim(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Claim]:
         """Raise the epoch of these partitions; waits for a write of the previous owner that is under way."""
@@ -55,7 +66,7 @@ class PostgresSink:
         async with self._pool.acquire() as acquired, acquired.transaction():
             connection = cast(asyncpg.Connection, acquired)
             await _advance(connection, self.group, batches)
-            await dead_letter.bury(connection, self.group, batches)
+            await dead_letter.bury(connection, self.group, batches, max_message_bytes=self._max_message_bytes)
             await self._handle(connection, batches)
 
     async def note_error(self, batches: Sequence[PartitionBatch], error: str) -> None:

@@ -32,10 +32,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much waits to be sent."""
+    """How much waits to be sent, and how much was set aside because the broker refused it."""
 
     depth: int
     oldest_age_seconds: float
+    refused: int
 
 
 def message(event: Event) -> Message:
@@ -88,9 +89,15 @@ async def enqueue_messages(connection: asyncpg.Connection, messages: Sequence[Me
 
 
 async def depth(connection: asyncpg.Connection) -> Depth:
-    """How many events wait, and for how long the oldest has."""
-    row = await connection.fetchrow("SELECT count(*) AS depth, min(created_at) AS oldest FROM outbox")
+    """How many events wait, for how long the oldest has, and how many do not any more."""
+    row = await connection.fetchrow(
+        """
+        SELECT count(*) FILTER (WHERE refusal IS NULL) AS depth, count(refusal) AS refused,
+               min(created_at) FILTER (WHERE refusal IS NULL) AS oldest
+          FROM outbox
+        """
+    )
     assert row is not None
     oldest = row["oldest"]
     age = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
-    return Depth(row["depth"], max(age, 0.0))
+    return Depth(row["depth"], max(age, 0.0), row["refused"])

@@ -1,5 +1,7 @@
 """The relay: outbox rows to Kafka, in order per key, deleted after the broker acknowledged them.
 
+An event that the broker refuses as too large is set aside in its row, and those behind it are sent.
+
 Several relays may run: each owns a fair share of the shards by advisory lock on a connection of its own, and takes
 over the shards of one that died. A relay that dies between sending and deleting makes repeats, never gaps;
 consumers drop repeats by `sequence` or `eventId`.
@@ -8,14 +10,14 @@ consumers drop repeats by `sequence` or `eventId`.
 import asyncio
 import random
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 
 import asyncpg
 import msgspec
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from prometheus_client import Counter, Gauge
 
@@ -28,9 +30,11 @@ from libs.events.settings import KafkaSettings
 log = structlog.get_logger()
 
 PUBLISHED = Counter("stockflow_relay_published_total", "Records acknowledged by the broker.", ["topic"])
+REFUSED = Counter("stockflow_relay_refused_total", "Records that the broker refused as too large.", ["topic"])
 RESTARTS = Counter("stockflow_relay_restarts_total", "Times the relay started over after an error.")
 OWNED_SHARDS = Gauge("stockflow_relay_owned_shards", "Outbox shards that this relay sends.")
 DEPTH = Gauge("stockflow_outbox_depth", "Events that wait in the outbox.")
+SET_ASIDE = Gauge("stockflow_outbox_refused", "Events in the outbox that were refused, and wait for a person.")
 OLDEST_AGE = Gauge("stockflow_outbox_oldest_age_seconds", "Age of the oldest event in the outbox.")
 
 ROWS_PER_SHARD = 500
@@ -45,7 +49,17 @@ MEASURE_SECONDS = 10.0
 _PRESENCE = "(hashtext('relay:' || current_schema()) & 2147483647)"
 _OWNERSHIP = "(hashtext('outbox:' || current_schema()) & 2147483647)"
 
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 _headers = msgspec.json.Decoder(dict[str, str]).decode
+
+
+class _Refused(Exception):
+    """The broker takes none of these rows, each sent by itself."""
+
+    def __init__(self, error: KafkaError, rows: Sequence[asyncpg.Record]) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.rows = rows
 
 
 class Relay:
@@ -56,6 +70,7 @@ class Relay:
         self._kafka = kafka
         self._name = name
         self._failures = 0
+        self._most_rows = ROWS_PER_SHARD * outbox.SHARDS
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop` is set."""
@@ -99,7 +114,11 @@ class Relay:
                 measure_at = loop.time() + MEASURE_SECONDS
             rows = await _waiting(connection, shards)
             if rows:
-                await self._send(sender, rows)
+                try:
+                    await self._send(sender, rows)
+                except _Refused as refused:
+                    await _set_aside(connection, refused)
+                    raise refused.error from refused
                 self._failures = 0
                 await connection.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", [row["id"] for row in rows])
                 pause = SHORTEST_POLL_SECONDS
@@ -112,35 +131,64 @@ class Relay:
 
         Whole batches are built here because handing over record by record costs three times as much.
         """
-        acknowledgements = []
-        open_batches: dict[tuple[str, int], BatchBuilder] = {}
+        sent: list[tuple[Awaitable[object], list[asyncpg.Record]]] = []
+        open_batches: dict[tuple[str, int], tuple[BatchBuilder, list[asyncpg.Record]]] = {}
         topics = {name: self._kafka.topic(name) for name in {row["topic"] for row in rows}}
         partitions = {topic: tuple(sorted(await sender.partitions_for(topic))) for topic in topics.values()}
 
         async def close(topic: str, partition: int) -> None:
-            batch = open_batches.pop((topic, partition))
-            acknowledgements.append(await sender.send_batch(batch, topic, partition=partition))
+            batch, contents = open_batches.pop((topic, partition))
+            sent.append((await sender.send_batch(batch, topic, partition=partition), contents))
 
         for row in rows:
             topic, key = topics[row["topic"]], row["key"].encode()
             place = (topic, partition_of(key, partitions[topic]))
-            batch = open_batches.get(place)
-            while batch is None or not _append(batch, key, row):
-                if batch is not None:
+            while place not in open_batches or not self._append(*open_batches[place], key, row):
+                if place in open_batches:
                     await close(*place)
-                batch = open_batches[place] = sender.create_batch()
+                open_batches[place] = sender.create_batch(), []
         for place in list(open_batches):
             await close(*place)
-        await asyncio.gather(*acknowledgements)
+        answers = await asyncio.gather(*(answer for answer, _ in sent), return_exceptions=True)
+        self._raise_failure([(answer, contents) for answer, (_, contents) in zip(answers, sent, strict=True)])
         failpoint("relay.sent")
         for name, count in Tally(row["topic"] for row in rows).items():
             PUBLISHED.labels(name).inc(count)
 
+    def _append(self, batch: BatchBuilder, contents: list[asyncpg.Record], key: bytes, row: asyncpg.Record) -> bool:
+        """Whether the row found room; an empty batch takes a row of any size."""
+        headers = [(name, value.encode()) for name, value in _headers(row["headers"]).items()]
+        if len(contents) == self._most_rows or not batch.append(
+            key=key, value=row["value"], timestamp=None, headers=headers
+        ):
+            return False
+        contents.append(row)
+        return True
 
-def _append(batch: BatchBuilder, key: bytes, row: asyncpg.Record) -> bool:
-    """Whether the row found room; an empty batch takes a row of any size."""
-    headers = [(name, value.encode()) for name, value in _headers(row["headers"]).items()]
-    return batch.append(key=key, value=row["value"], timestamp=None, headers=headers) is not None
+    def _raise_failure(self, answers: Sequence[tuple[object, list[asyncpg.Record]]]) -> None:
+        """Raise the first error, but _Refused where a row by itself is too large.
+
+        A batch that is too large says nothing of its rows: from then on each is sent by itself.
+        """
+        too_large = [(error, contents) for error, contents in answers if isinstance(error, _TOO_LARGE)]
+        if any(len(contents) > 1 for _, contents in too_large):
+            self._most_rows = 1
+        if alone := [(error, contents[0]) for error, contents in too_large if len(contents) == 1]:
+            raise _Refused(alone[0][0], [row for _, row in alone])
+        for answer, _ in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+
+
+async def _set_aside(connection: asyncpg.Connection, refused: _Refused) -> None:
+    for row in refused.rows:
+        REFUSED.labels(row["topic"]).inc()
+        log.error("relay.refused", topic=row["topic"], key=row["key"], id=row["id"], bytes=len(row["value"]))
+    await connection.execute(
+        "UPDATE outbox SET refusal = $2 WHERE id = ANY($1::bigint[])",
+        [row["id"] for row in refused.rows],
+        str(refused.error),
+    )
 
 
 async def _waiting(connection: asyncpg.Connection, shards: Sequence[int]) -> list[asyncpg.Record]:
@@ -153,7 +201,8 @@ async def _waiting(connection: asyncpg.Connection, shards: Sequence[int]) -> lis
         SELECT row.*
           FROM unnest($1::smallint[]) AS owned(shard)
          CROSS JOIN LATERAL (SELECT id, topic, key, value, headers
-                               FROM outbox WHERE outbox.shard = owned.shard ORDER BY id LIMIT $2) AS row
+                               FROM outbox WHERE outbox.shard = owned.shard AND refusal IS NULL
+                              ORDER BY id LIMIT $2) AS row
          ORDER BY row.id
         """,
         shards,
@@ -189,6 +238,7 @@ async def _fair_share(connection: asyncpg.Connection, owned: Sequence[int]) -> l
 async def _measure(connection: asyncpg.Connection) -> None:
     waiting = await outbox.depth(connection)
     DEPTH.set(waiting.depth)
+    SET_ASIDE.set(waiting.refused)
     OLDEST_AGE.set(waiting.oldest_age_seconds)
 
 

@@ -1,13 +1,15 @@
 """How to reach Kafka: one block of settings for every process."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from aiokafka.helpers import create_ssl_context
 from pydantic import Field, HttpUrl, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.events.oauth import ClientCredentials
+
+MAX_MESSAGE_BYTES: Final = 4_194_304
 
 
 class KafkaSettings(BaseSettings):
@@ -25,7 +27,9 @@ class KafkaSettings(BaseSettings):
     )
     linger_ms: int = Field(10, ge=0, description="How long the producer waits for a batch to fill, in milliseconds.")
     max_batch_bytes: int = Field(131_072, description="Upper bound of a producer batch for one partition, in bytes.")
-    max_message_bytes: int = Field(4_194_304, description="Largest message that is sent or fetched, in bytes.")
+    max_message_bytes: int = Field(
+        MAX_MESSAGE_BYTES, ge=65_536, description="Largest message that is sent or fetched, in bytes."
+    )
     session_timeout_ms: int = Field(30_000, ge=1_000, description="After this silence a consumer is taken for dead.")
     group_instance_id: str | None = Field(
         None, description="Unique name of the process in its group: a restart takes its partitions over at once."

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
+from pydantic import Field
 
 from libs.chassis.auth import Principal, require
 from libs.chassis.database import ReadConnection
@@ -17,6 +18,9 @@ class OutboxOut(ApiModel):
 
     depth: int
     oldest_age_seconds: float
+    refused: Annotated[
+        int, Field(description="Events that the broker refused, too large for it: they are not sent until released.")
+    ]
 
 
 @router.get("")
@@ -25,4 +29,4 @@ async def get_outbox(
 ) -> OutboxOut:
     """How many events wait to be published, and for how long the oldest has."""
     waiting = await outbox.depth(connection)
-    return OutboxOut(depth=waiting.depth, oldest_age_seconds=waiting.oldest_age_seconds)
+    return OutboxOut(depth=waiting.depth, oldest_age_seconds=waiting.oldest_age_seconds, refused=waiting.refused)

@@ -2,17 +2,21 @@
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+import structlog
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from prometheus_client import Counter
 
 from libs.events import client, dead_letter
 from libs.events.consumer import Runner
 from libs.events.decoding import Poison
 from libs.events.failpoints import failpoint
 from libs.events.offsets import latest_event_time
+from libs.events.outbox import Message
 from libs.events.producer import producer
 from libs.events.settings import KafkaSettings
 from libs.events.sink import Claim, Fenced, PartitionBatch, RecordId
@@ -21,8 +25,19 @@ from services.analytics import documents, history
 from services.analytics.documents import DocumentStore, Step, checkpoint_id, open_documents
 from services.analytics.settings import Settings
 
+log = structlog.get_logger()
+
 GROUP = "analytics-history"
 TOPICS = (INVENTORY_EVENTS, REORDER_EVENTS, ANALYTICS_EVENTS)
+
+MIRRORS_REFUSED = Counter(
+    "stockflow_history_mirrors_refused_total", "Dead letters whose mirror is too large for its topic.", ["topic"]
+)
+MOST_VALUE_BYTES = 12 * 2**20
+"""What is kept of the value of a dead letter: a document of MongoDB has room for 16 MiB."""
+MOST_KEY_BYTES = 2**20
+MOST_HEADER_BYTES = 2**20
+_HEADER_FRAMING_BYTES = 40
 
 
 class HistorySink:
@@ -77,17 +92,30 @@ class HistorySink:
         if not dead:
             return
         await self._store.bury([_letter(topic, poison) for topic, poison in dead])
-        if not self._mirrors:
-            return
+        mirrors = deque(
+            dead_letter.mirror(GROUP, topic, poison, self._kafka.max_message_bytes)
+            for topic, poison in dead
+            if self._mirrors
+        )
+        while mirrors:
+            await self._send(mirrors)
+
+    async def _send(self, mirrors: deque[Message]) -> None:
+        """Send mirrors until there are none, or one is too large for the topic: the dead letter itself is kept."""
         sender = producer(self._kafka, GROUP)
         try:
             await client.start(sender)
-            for topic, poison in dead:
-                message = dead_letter.mirror(GROUP, topic, poison)
-                headers = [(name, value.encode()) for name, value in message.headers.items()]
+            while mirrors:
+                mirror = mirrors[0]
+                headers = [(name, value.encode()) for name, value in mirror.headers.items()]
                 await sender.send_and_wait(
-                    self._kafka.topic(message.topic), message.value, key=message.key.encode(), headers=headers
+                    self._kafka.topic(mirror.topic), mirror.value, key=mirror.key.encode(), headers=headers
                 )
+                mirrors.popleft()
+        except MessageSizeTooLargeError as error:
+            refused = mirrors.popleft()
+            MIRRORS_REFUSED.labels(refused.topic).inc()
+            log.error("history.mirror_refused", place=refused.headers["dlq_place"], error=repr(error))
         finally:
             await sender.stop()
 
@@ -111,21 +139,39 @@ def letter_id(place: RecordId) -> str:
     return f"{GROUP}|{place.topic}|{place.partition:06d}|{place.offset:020d}"
 
 
+def _headers(record: ConsumerRecord) -> list[tuple[str, bytes]]:
+    """The first headers, as many as a document has room for."""
+    headers, room = [], MOST_HEADER_BYTES
+    for name, value in record.headers or ():
+        content = value or b""
+        room -= len(name.encode()) + len(content) + _HEADER_FRAMING_BYTES
+        if room < 0:
+            break
+        headers.append((name, content))
+    return headers
+
+
 def _letter(topic: str, poison: Poison) -> history.Document:
     record, now = poison.record, datetime.now(UTC)
+    error, value, size = poison.error, record.value, len(record.value or b"")
+    if value is not None and size > MOST_VALUE_BYTES:
+        place = f"{topic}[{record.partition}]@{poison.offset}"
+        error = f"only {MOST_VALUE_BYTES} of {size} bytes are kept, see {place}: {error}"
+        value = value[:MOST_VALUE_BYTES]
     return {
         "_id": letter_id(RecordId(topic, record.partition, poison.offset)),
         "group": GROUP,
         "topic": topic,
         "partition": record.partition,
         "offset": poison.offset,
-        "key": record.key,
-        "value": record.value,
-        "headers": [[name, value or b""] for name, value in record.headers or ()],
+        "key": None if record.key is None else record.key[:MOST_KEY_BYTES],
+        "value": value,
+        "valueBytes": size,
+        "headers": _headers(record),
         "eventType": dead_letter.header(record, "ce_type"),
         "eventId": dead_letter.header(record, "ce_id"),
         "errorClass": poison.error_class,
-        "error": dead_letter.printable(poison.error),
+        "error": dead_letter.printable(error),
         "status": "pending",
         "attempts": 1,
         "recordTimestamp": dead_letter.sent_at(record),

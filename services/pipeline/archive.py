@@ -16,6 +16,7 @@ from libs.events import dead_letter
 from libs.events.consumer import Runner
 from libs.events.failpoints import failpoint
 from libs.events.offsets import PostgresSink, positions
+from libs.events.settings import MAX_MESSAGE_BYTES
 from libs.events.sink import Claim, Fenced, PartitionBatch
 from libs.events.topics import TOPICS
 from services.pipeline import lake
@@ -38,8 +39,12 @@ class LakeSink:
 
     group = GROUP
 
-    def __init__(self, pool: Pool, lake_url: str, topic_prefix: str) -> None:
+    def __init__(
+        self, pool: Pool, lake_url: str, topic_prefix: str, *, max_message_bytes: int = MAX_MESSAGE_BYTES
+    ) -> None:
+        """Dead letters are mirrored to Kafka, which takes messages up to `max_message_bytes`."""
         self._pool = pool
+        self._max_message_bytes = max_message_bytes
         self._offsets = PostgresSink(pool, GROUP, _nothing_more, owner=socket.gethostname())
         self._tables = {topic_prefix + table.topic.name: table for table in lake.tables(lake_url)}
         self._claimed: dict[TopicPartition, int | None] = {}
@@ -78,7 +83,7 @@ class LakeSink:
         """As Sink.write, in one table commit per topic. A topic that was committed before an error is not again."""
         if any(batch.poison for batch in batches):
             async with acquired(self._pool) as connection, connection.transaction():
-                await dead_letter.bury(connection, GROUP, batches)
+                await dead_letter.bury(connection, GROUP, batches, max_message_bytes=self._max_message_bytes)
         by_topic: dict[str, list[PartitionBatch]] = defaultdict(list)
         for batch in batches:
             if self._written.get((_partition(batch), batch.epoch)) != batch.next_offset:
@@ -145,7 +150,12 @@ class Archive:
         )
         try:
             self._runner = Runner(
-                LakeSink(pool, settings.lake_url, settings.kafka.topic_prefix),
+                LakeSink(
+                    pool,
+                    settings.lake_url,
+                    settings.kafka.topic_prefix,
+                    max_message_bytes=settings.kafka.max_message_bytes,
+                ),
                 topics=TOPICS,
                 kafka=settings.kafka,
                 flush_max_records=settings.archive_flush_records,

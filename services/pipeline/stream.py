@@ -52,6 +52,18 @@ async def mark_everything(connection: Connection) -> None:
     )
 
 
+async def after_rebuild(connection: Connection) -> None:
+    """Forget the metrics of stock items that are gone, and have those of all others calculated again."""
+    await connection.execute(
+        """
+        DELETE FROM stock_metric AS metric WHERE NOT EXISTS (
+            SELECT FROM stock_position AS position
+             WHERE position.sku = metric.sku AND position.warehouse_id = metric.warehouse_id)
+        """
+    )
+    await mark_everything(connection)
+
+
 class Stream:
     """The process: a runner over inventory events."""
 
@@ -71,7 +83,13 @@ class Stream:
         )
         try:
             self._runner = Runner(
-                PostgresSink(pool, GROUP, handle, owner=socket.gethostname()),
+                PostgresSink(
+                    pool,
+                    GROUP,
+                    handle,
+                    owner=socket.gethostname(),
+                    max_message_bytes=settings.kafka.max_message_bytes,
+                ),
                 topics=[INVENTORY_EVENTS],
                 kafka=settings.kafka,
                 flush_max_records=settings.stream_flush_records,
@@ -178,7 +196,7 @@ REBUILD = Rebuild(
         Built("clock"),
     ],
     handle=handle,
-    after_switch=mark_everything,
+    after_switch=after_rebuild,
     scratch=["dirty_stock_item"],
 )
 """Positions and facts, built anew from the topic."""

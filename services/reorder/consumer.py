@@ -86,7 +86,13 @@ class Consumer:
         )
         async with pool:
             self._runner = Runner(
-                PostgresSink(pool, GROUP, handle, owner=socket.gethostname()),
+                PostgresSink(
+                    pool,
+                    GROUP,
+                    handle,
+                    owner=socket.gethostname(),
+                    max_message_bytes=settings.kafka.max_message_bytes,
+                ),
                 topics=TOPICS,
                 kafka=settings.kafka,
                 flush_max_records=settings.flush_max_records,

@@ -1,17 +1,22 @@
 """Documents and offsets in MongoDB: each event counts once, whatever is repeated."""
 
+import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from bson import Decimal128
 from pymongo.asynchronous.database import AsyncDatabase
 
 from libs.events import decoding
 from libs.events.settings import KafkaSettings
 from libs.events.sink import Fenced, PartitionBatch
+from libs.events.topics import ensure_topics
 from services.analytics.consumer import HistorySink
+from services.analytics.documents import DocumentStore
 from tests.analytics.factories import a_batch, a_line, a_record, a_transaction, a_velocity
+from tests.events.conftest import replace_prefix
 
 PLACE = TopicPartition("inventory-events", 0)
 
@@ -119,6 +124,58 @@ async def test_poison_is_kept_once_mirrored_and_passed(sink: HistorySink, mongo:
     mirrored = await first_record(kafka, topic + ".dlq")
     assert mirrored.value == record.value
     assert dict(mirrored.headers)["dlq_error"] == b"cannot be"
+
+
+async def bury(sink: HistorySink, kafka: KafkaSettings, partition: int, **record: Any) -> ConsumerRecord:
+    """Have the sink write a batch of one record, which is poison."""
+    place = TopicPartition(kafka.topic("inventory-events"), partition)
+    epoch = (await sink.claim([place]))[place].epoch
+    dead = replace(a_record(a_transaction("one"), 0, place.topic), partition=partition, **record)
+    poison = decoding.poison(dead, ValueError("cannot be"))
+    await sink.write([PartitionBatch(place.topic, partition, epoch, [], [poison], 1, None)])
+    assert (await sink.claim([place]))[place].next_offset == 1
+    return dead
+
+
+async def test_a_record_that_mongodb_has_no_room_for_is_kept_in_part(
+    sink: HistorySink, mongo: Mongo, kafka: KafkaSettings
+) -> None:
+    """Compressed, such records are small enough for Kafka."""
+    headers = [("null", None), *[("many", bytes(100_000))] * 50]
+    dead = await bury(sink, kafka, 1, key=bytes(5_000_000), value=bytes(20_000_000), headers=headers, timestamp=2**60)
+
+    letter = await mongo.dead_letters.find_one({"partition": 1})
+    assert letter is not None
+    assert (len(letter["value"]), letter["valueBytes"]) == (12 * 2**20, 20_000_000)
+    assert f"see {dead.topic}[1]@0: cannot be" in letter["error"]
+    assert letter["headers"][:2] == [["null", b""], ["many", bytes(100_000)]]
+    assert letter["recordTimestamp"].year == 9999
+
+
+async def test_a_mirror_carries_no_value_that_does_not_fit(
+    store: DocumentStore, mongo: Mongo, kafka: KafkaSettings
+) -> None:
+    other = replace_prefix(kafka, f"{kafka.topic_prefix}large-")
+    await ensure_topics(other)
+    value = os.urandom(kafka.max_message_bytes - 100)
+    await bury(HistorySink(store, other, owner="test"), other, 0, value=value, key=b"key")
+
+    mirrored = await first_record(kafka, other.topic("inventory-events.dlq"))
+
+    assert (mirrored.key, mirrored.value) == (b"key", b"")
+    assert dict(mirrored.headers)["dlq_value_omitted"] == str(len(value)).encode()
+
+
+async def test_a_mirror_that_its_topic_refuses_stops_nothing(
+    store: DocumentStore, mongo: Mongo, kafka: KafkaSettings
+) -> None:
+    narrow = replace_prefix(kafka, f"{kafka.topic_prefix}narrow-").model_copy(update={"max_message_bytes": 40_000})
+    await ensure_topics(narrow)
+    wide = narrow.model_copy(update={"max_message_bytes": kafka.max_message_bytes})
+
+    await bury(HistorySink(store, wide, owner="test"), wide, 0, value=os.urandom(60_000))
+
+    assert await mongo.dead_letters.count_documents({}) == 1
 
 
 async def first_record(kafka: KafkaSettings, topic: str) -> Any:

@@ -1,7 +1,9 @@
 import asyncio
+import os
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import cast
 
 import asyncpg
@@ -11,8 +13,8 @@ from libs.events import outbox
 from libs.events.inventory import InventoryUpdate
 from libs.events.relay import Relay
 from libs.events.settings import KafkaSettings
-from libs.events.topics import INVENTORY_EVENTS
-from tests.events.conftest import until
+from libs.events.topics import INVENTORY_EVENTS, ensure_topics
+from tests.events.conftest import replace_prefix, until
 from tests.factories import an_inventory_update
 from tests.stack import Database
 
@@ -131,3 +133,33 @@ async def test_a_relay_whose_connection_is_cut_starts_over(
 
     first_seen = list(dict.fromkeys(event.sequence for event in await _published(own_kafka)))
     assert first_seen == [1, 2, 3, 4, 5]
+
+
+async def test_an_event_that_is_too_large_is_set_aside_and_those_behind_it_are_sent(
+    database: Database, pool: asyncpg.Pool, kafka: KafkaSettings
+) -> None:
+    """Whole batches are too large for this broker, too: they are taken apart."""
+    small = replace_prefix(kafka, f"{kafka.topic_prefix}small-").model_copy(update={"max_message_bytes": 40_000})
+    await ensure_topics(small)
+    events = [an_inventory_update(sku="LARGE", sequence=number, notes=os.urandom(2_000).hex()) for number in range(1, 101)]
+    messages = [outbox.message(event) for event in events]
+    messages[50] = replace(messages[50], value=os.urandom(150_000))
+    async with pool.acquire() as connection, connection.transaction():
+        await outbox.enqueue_messages(cast(asyncpg.Connection, connection), messages)
+
+    async def one_is_left() -> bool:
+        return bool(await pool.fetchval("SELECT count(*) = 1 FROM outbox"))
+
+    async with _relay(database, small):
+        await until(one_is_left)
+
+    left = await pool.fetchrow("SELECT event_id, refusal FROM outbox")
+    assert left is not None
+    assert left["event_id"] == messages[50].event_id
+    assert "TooLarge" in left["refusal"]
+    async with pool.acquire() as connection:
+        waiting = await outbox.depth(cast(asyncpg.Connection, connection))
+    assert (waiting.depth, waiting.refused) == (0, 1)
+    first_seen = list(dict.fromkeys(event.sequence for event in await _published(small)))
+    assert first_seen == [number for number in range(1, 101) if number != 51]
+    await pool.execute("DELETE FROM outbox")

@@ -6,15 +6,18 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
-from libs.events import consumer, lag
+from libs.events import consumer, dead_letter, lag
 from libs.events.consumer import DeadLetterFlood, OffsetGap, TopicRecreated
+from libs.events.decoding import Poison
 from libs.events.inventory import InventoryUpdate
 from libs.events.offsets import PostgresSink
+from libs.events.outbox import Message
 from libs.events.producer import partition_of
 from libs.events.settings import KafkaSettings
 from libs.events.sink import Fenced, PartitionBatch, PoisonError, RecordId
 from libs.events.topics import TopicMismatch, ensure_topics
 from tests.events.conftest import Worker, another, applied, replace_prefix, send, until, until_applied
+from tests.events.records import records
 from tests.factories import an_inventory_update
 
 
@@ -78,6 +81,16 @@ async def test_poison_becomes_a_dead_letter_and_its_mirror_and_blocks_nothing(wo
     assert [row["value"] for row in mirrored] == [b"garbage\0", b""]
     assert await applied(worker) == _ids(good)
     assert await _caught_up(worker)
+
+
+def test_a_mirror_fits_into_a_message_whatever_it_mirrors() -> None:
+    def mirrored(size: int) -> Message:
+        record = records(bytes(size))[0]
+        return dead_letter.mirror("group", "inventory-events", Poison(0, record, "ValueError", "\0" * 5_000), 100_000)
+
+    assert [len(mirrored(size).value) for size in (90_000, 99_000)] == [90_000, 0]
+    assert mirrored(99_000).headers["dlq_value_omitted"] == "99000"
+    assert "dlq_value_omitted" not in mirrored(90_000).headers
 
 
 async def test_a_record_that_the_handler_cannot_apply_is_found_and_buried_alone(worker: Worker) -> None:

@@ -183,7 +183,7 @@ async def test_positions_consumers_and_outbox_are_shown(client: httpx.AsyncClien
     assert [(item["sku"], item["inventoryPosition"]) for item in positions] == [("WIDGET", 3)]
     assert len(consumers) == 8
     assert {item["lag"] for item in consumers} == {0}
-    assert (await client.get("/outbox")).json() == {"depth": 0, "oldestAgeSeconds": 0.0}
+    assert (await client.get("/outbox")).json() == {"depth": 0, "oldestAgeSeconds": 0.0, "refused": 0}
     assert (await client.get("/dead-letters")).json() == {"items": [], "nextCursor": None}
 
 
