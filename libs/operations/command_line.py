@@ -72,7 +72,7 @@ def add_projections(
 
 async def dead_letters(store: "DeadLetterStore", arguments: argparse.Namespace) -> int:
     """Do what the command line says; the exit code: 0, 1 when a retry failed, 2 when there is nothing to do it with."""
-    by = _user()
+    by = user()
     try:
         match arguments.action:
             case "list":
@@ -131,7 +131,7 @@ def _text(text: str) -> str:
     return text
 
 
-def _user() -> str:
+def user() -> str:
     """Who runs the command; in a container there may be no name for the number."""
     try:
         return getpass.getuser()

@@ -90,9 +90,10 @@ async def _republish(url: str) -> None:
 
 async def _rebuild(url: str, settings: Settings, arguments: argparse.Namespace) -> int:
     from libs.operations.rebuild import rebuild
+    from services.pipeline import metrics
     from services.pipeline.stream import REBUILD
 
-    return await command_line.rebuild(
+    code = await command_line.rebuild(
         rebuild(
             REBUILD,
             database_url=url,
@@ -101,6 +102,9 @@ async def _rebuild(url: str, settings: Settings, arguments: argparse.Namespace) 
             accept_dead_letters=arguments.accept_dead_letters,
         )
     )
+    if code == 0:
+        await metrics.rebuild_cache(asyncio.Event(), settings)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

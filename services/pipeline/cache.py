@@ -13,7 +13,7 @@ replaces it, so writers may be late, repeat themselves or overtake each other.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import cast
 from uuid import uuid4
@@ -51,7 +51,21 @@ for i = 1, #ARGV, 5 do
 end
 """
 
+# KEYS: the hash, the low-stock set. ARGV, three per item: field, the value that was read, member of the set or ''.
+_DELETE_SAME = """
+for i = 1, #ARGV, 3 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+    if ARGV[i + 2] ~= '' then
+      redis.call('SREM', KEYS[2], ARGV[i + 2])
+    end
+  end
+end
+"""
+
 Row = asyncpg.Record
+StockItem = tuple[str, str]
+"""sku, warehouse_id."""
 
 
 class Cache:
@@ -62,6 +76,7 @@ class Cache:
             url, decode_responses=True, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
         )
         self._write_newer = self._client.register_script(_WRITE_NEWER)
+        self._delete_same = self._client.register_script(_DELETE_SAME)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -112,6 +127,26 @@ class Cache:
             rest = iter(arguments)
             while chunk := list(islice(rest, 5 * ITEMS_PER_CALL)):
                 await self._write_newer(keys=[prefix + warehouse_id, LOW_STOCK], args=chunk)
+
+    async def stored(self, prefix: str) -> AsyncIterator[dict[StockItem, str]]:
+        """The values below LEVELS or METRICS as they stand there, some stock items at a time."""
+        for key in [str(key) async for key in self._client.scan_iter(prefix + "*", count=1000)]:
+            fields: dict[StockItem, str] = {}
+            async for sku, value in self._client.hscan_iter(key, count=ITEMS_PER_CALL):
+                fields[str(sku), key.removeprefix(prefix)] = str(value)
+                if len(fields) == ITEMS_PER_CALL:
+                    yield fields
+                    fields = {}
+            yield fields
+
+    async def delete(self, prefix: str, values: Mapping[StockItem, str]) -> None:
+        """Delete values below LEVELS or METRICS, unless they are no longer as they were read."""
+        by_warehouse: dict[str, list[str]] = defaultdict(list)
+        for (sku, warehouse_id), value in values.items():
+            member = stock_item_key(warehouse_id, sku) if prefix == LEVELS else ""
+            by_warehouse[warehouse_id] += [sku, value, member]
+        for warehouse_id, arguments in by_warehouse.items():
+            await self._delete_same(keys=[prefix + warehouse_id, LOW_STOCK], args=arguments)
 
     async def on_hand(self, warehouse_id: str) -> dict[str, int]:
         """Units on hand per sku of a warehouse, as the cache has them."""

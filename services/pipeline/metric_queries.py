@@ -219,6 +219,18 @@ _LEVEL_COLUMNS = """
 """
 
 
+async def metrics(connection: Connection, items: Sequence[StockItem]) -> list[asyncpg.Record]:
+    """The metrics of these items."""
+    return await connection.fetch(
+        """
+        SELECT metric.* FROM unnest($1::text[], $2::text[]) AS item(sku, warehouse_id)
+          JOIN stock_metric AS metric USING (sku, warehouse_id)
+        """,
+        [sku for sku, _ in items],
+        [warehouse_id for _, warehouse_id in items],
+    )
+
+
 async def metrics_page(connection: Connection, after: StockItem, limit: int) -> list[asyncpg.Record]:
     """The metrics of the next stock items after the given one, by sku and warehouse."""
     return await connection.fetch(

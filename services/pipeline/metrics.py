@@ -78,11 +78,12 @@ class Metrics:
             await self._cache.write_top_movers(movers, revision)
 
     async def rebuild_cache(self) -> None:
-        """Write every stock item into Redis, again if Redis is emptied meanwhile."""
+        """Write every stock item into Redis, again if Redis is emptied meanwhile, and delete those that are gone."""
         done = False
         while not done:
             await self._cache.begin_build()
             await self._write_whole_cache()
+            await self._delete_gone()
             done = await self._cache.end_build()
         REBUILDS.inc()
         log.info("metrics.cache_rebuilt")
@@ -169,6 +170,14 @@ class Metrics:
             revision = await metric_queries.next_revision(connection)
             await self._cache.write_top_movers(await metric_queries.top_movers(connection, TOP_MOVERS), revision)
 
+    async def _delete_gone(self) -> None:
+        """Delete what Postgres does not have. It is asked after Redis: what others write meanwhile is there, or new."""
+        async with acquired(self._pool) as connection:
+            for prefix, read in (cache.LEVELS, metric_queries.levels), (cache.METRICS, metric_queries.metrics):
+                async for values in self._cache.stored(prefix):
+                    kept = {(row["sku"], row["warehouse_id"]) for row in await read(connection, list(values))}
+                    await self._cache.delete(prefix, {item: values[item] for item in values.keys() - kept})
+
     def _today(self) -> date | None:
         """The UTC date, None when the clock of the events counts."""
         return datetime.now(UTC).date() if self._settings.metrics_clock == "wall" else None
@@ -192,7 +201,7 @@ async def run(stop: asyncio.Event, settings: Settings) -> None:
 
 
 async def rebuild_cache(_stop: asyncio.Event, settings: Settings) -> None:
-    """Write every stock item into Redis, then end."""
+    """Have Redis hold what Postgres holds, then end."""
     pool = await open_pool(settings.database_url.get_secret_value(), size=1, application_name="pipeline-rebuild-cache")
     store = Cache(settings.redis_url.get_secret_value())
     try:

@@ -93,6 +93,7 @@ async def test_damaged_facts_are_built_anew_and_the_running_worker_is_fenced_and
         UPDATE hourly_movement SET units_out = units_out + 1 WHERE sku = 'SKU-4';
         UPDATE daily_movement SET sku = 'INVENTED' WHERE sku = 'SKU-5';
         DELETE FROM stock_position WHERE sku = 'SKU-6';
+        INSERT INTO stock_metric (sku, warehouse_id, as_of) VALUES ('GONE', 'BERLIN-1', '2026-01-01');
         """
     )
     assert await results(connection) != before
@@ -107,6 +108,7 @@ async def test_damaged_facts_are_built_anew_and_the_running_worker_is_fenced_and
     assert code == 0, output
     assert "70 of 70 records" in output
     assert after == before
+    assert await connection.fetchval("SELECT count(*) FROM stock_metric WHERE sku = 'GONE'") == 0
     assert epochs_after == {partition: epoch + 1 for partition, epoch in epochs_before.items()}
     assert fenced() > fenced_before
     assert (await results(connection))["daily"] == expected_facts([*ENTRIES, *LATER], "day")
@@ -129,12 +131,18 @@ async def test_redis_is_written_anew_from_postgres(
         before = await everything(store)
         await store.hdel("stock:levels:BERLIN-1", "SKU-1", "SKU-2")
         await store.delete("stock:metrics:BERLIN-1", "stock:built")
+        await store.hset("stock:levels:BERLIN-1", "GONE", '{"revision":1}')
+        await store.hset("stock:metrics:NOWHERE", "GONE", '{"revision":1}')
+        await store.sadd("stock:low", "BERLIN-1:GONE")
         damaged = await everything(store)
 
         code, output = await run(settings, "projections", "rebuild", "redis")
         after = await everything(store)
+        low = await store.smembers("stock:low")
 
     assert code == 0, output
+    assert "BERLIN-1:GONE" not in low
+    assert "stock:metrics:NOWHERE" not in after
     assert damaged != before
     assert {key: after[key] for key in ITEM_HASHES} == {key: before[key] for key in ITEM_HASHES}
     assert len(after["stock:levels:BERLIN-1"]) == 7
