@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -33,6 +33,7 @@ _LABELS = ["group", "topic"]
 APPLIED = Counter("stockflow_consumer_applied_total", "Records whose result is written.", _LABELS)
 SKIPPED = Counter("stockflow_consumer_skipped_total", "Events of a type that this version does not know.", _LABELS)
 DEAD_LETTERS = Counter("stockflow_consumer_dead_letters_total", "Records that could not be applied.", _LABELS)
+FLOODS = Counter("stockflow_consumer_dead_letter_floods_total", "Times that 100 died in a row.", _LABELS)
 TRANSIENT_ERRORS = Counter("stockflow_consumer_transient_errors_total", "Writes tried again.", ["group"])
 FENCED = Counter("stockflow_consumer_fenced_total", "Partitions lost to a newer owner while writing.", ["group"])
 REBALANCES = Counter("stockflow_consumer_rebalances_total", "Assignments received.", ["group"])
@@ -89,7 +90,7 @@ class TopicRecreated(Exception):
 
 
 class DeadLetterFlood(Exception):
-    """So many records in a row cannot be applied that the deployment is at fault, not the data."""
+    """So many records in a row became dead letters that the deployment may be at fault, not the data."""
 
 
 @dataclass(slots=True)
@@ -378,9 +379,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _write(self, batches: Sequence[PartitionBatch]) -> None:
         """Write until every record counts, is a dead letter, is put off, or belongs to somebody else."""
         tries = 0
-        while batches := self._writable(batches):
+        while batches := [self._counted(batch) for batch in self._writable(batches)]:
             tries += 1
-            self._refuse_flood(batches)
             try:
                 with WRITE_SECONDS.labels(self._sink.group).time():
                     await self._sink.write(batches)
@@ -442,15 +442,22 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             self._lost.clear()
             self._claiming = asyncio.create_task(self._claim(self._generation, mine))
 
-    def _refuse_flood(self, batches: Iterable[PartitionBatch]) -> None:
-        for batch in batches:
-            lease = self._leases[TopicPartition(batch.topic, batch.partition)]
-            if _longest_run(batch, lease.dead_in_a_row) >= MAX_DEAD_LETTERS_IN_A_ROW:
-                reason = batch.poison[-1]
-                raise DeadLetterFlood(
-                    f"{MAX_DEAD_LETTERS_IN_A_ROW} records in a row of {batch.topic}[{batch.partition}] cannot be "
-                    f"applied, the last at {reason.offset}: {reason.error_class}: {reason.error[:500]}"
-                )
+    def _counted(self, batch: PartitionBatch) -> PartitionBatch:
+        """The batch with its dead letters in a row."""
+        lease = self._leases[TopicPartition(batch.topic, batch.partition)]
+        return replace(batch, dead_in_a_row=_trailing_run(batch, lease.dead_in_a_row))
+
+    def _alarm(self, batch: PartitionBatch) -> None:
+        """Tell of a flood, all of it buried. Raises DeadLetterFlood when the settings say so."""
+        last = batch.poison[-1]
+        FLOODS.labels(self._sink.group, self._topics[batch.topic].name).inc()
+        problem = (
+            f"{MAX_DEAD_LETTERS_IN_A_ROW} records in a row of {batch.topic}[{batch.partition}] became dead letters, "
+            f"the last at {last.offset}: {last.error_class}: {last.error[:500]}"
+        )
+        log.error("consumer.dead_letter_flood", group=self._sink.group, problem=problem)
+        if self._kafka.on_dead_letter_flood == "stop":
+            raise DeadLetterFlood(f"{problem}. A restart goes on behind them. See KAFKA_ON_DEAD_LETTER_FLOOD.")
 
     async def _note(self, batches: Sequence[PartitionBatch], error: Exception) -> None:
         """Tell those who watch, if the store can be reached; the log has it anyhow."""
@@ -471,11 +478,14 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._progressed_at = time.monotonic()
         group = self._sink.group
         BATCH_RECORDS.labels(group).observe(sum(batch.size for batch in batches))
+        floods = []
         for batch in batches:
             partition = TopicPartition(batch.topic, batch.partition)
             self._to_commit[partition] = batch.next_offset
             if lease := self._leases.get(partition):
-                lease.dead_in_a_row = _trailing_run(batch, lease.dead_in_a_row)
+                if lease.dead_in_a_row < MAX_DEAD_LETTERS_IN_A_ROW <= _longest_run(batch, lease.dead_in_a_row):
+                    floods.append(batch)
+                lease.dead_in_a_row = batch.dead_in_a_row
                 lease.written_offset = batch.next_offset
                 lease.failures = 0
             topic = self._topics[batch.topic].name
@@ -483,6 +493,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             DEAD_LETTERS.labels(group, topic).inc(len(batch.poison))
             if batch.received:
                 LATENCY.labels(group).observe(max(0.0, time.time() - _recorded_at(batch.received[0])))
+        for batch in floods:
+            self._alarm(batch)
 
     async def _claim(self, generation: int, partitions: Sequence[TopicPartition]) -> None:
         """Fence earlier owners, find out where to go on, and only then let the partitions be polled."""

@@ -103,9 +103,11 @@ async def _advance(connection: asyncpg.Connection, group: str, batches: Sequence
         UPDATE consumer_offset AS stored
            SET next_offset = written.next_offset, anchor_event_id = written.anchor, updated_at = now(),
                max_event_time = greatest(stored.max_event_time, written.max_event_time),
+               dead_letters_in_a_row = written.dead_in_a_row,
                last_error = NULL, last_error_at = NULL
-          FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::text[], $7::timestamptz[])
-               AS written(topic, partition, epoch, next_offset, anchor, max_event_time)
+          FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::text[], $7::timestamptz[],
+                      $8::int[])
+               AS written(topic, partition, epoch, next_offset, anchor, max_event_time, dead_in_a_row)
          WHERE stored.group_name = $1 AND stored.topic = written.topic AND stored.partition = written.partition
            AND stored.epoch = written.epoch
         RETURNING stored.topic, stored.partition
@@ -117,6 +119,7 @@ async def _advance(connection: asyncpg.Connection, group: str, batches: Sequence
         [batch.next_offset for batch in ordered],
         [batch.anchor for batch in ordered],
         [latest_event_time(batch) for batch in ordered],
+        [batch.dead_in_a_row for batch in ordered],
     )
     advanced = {TopicPartition(row["topic"], row["partition"]) for row in rows}
     stale = {TopicPartition(batch.topic, batch.partition) for batch in batches} - advanced
@@ -134,7 +137,7 @@ async def positions(connection: asyncpg.Connection, group: str) -> list[asyncpg.
     return await connection.fetch(
         """
         SELECT group_name, topic, partition, next_offset, epoch, owner, updated_at, max_event_time, last_error,
-               last_error_at
+               last_error_at, dead_letters_in_a_row
           FROM consumer_offset WHERE group_name = $1 ORDER BY topic, partition
         """,
         group,

@@ -45,6 +45,10 @@ class KafkaSettings(BaseSettings):
     on_topic_recreated: Literal["fail", "restart"] = Field(
         "fail", description="What to do when a topic was recreated or lost its tail; `restart` reads it from the start."
     )
+    on_dead_letter_flood: Literal["alarm", "stop"] = Field(
+        "alarm",
+        description="What to do after 100 dead letters in a row: raise an alarm and go on, or stop until a restart.",
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to talk to the brokers."
     )

@@ -39,6 +39,8 @@ class PartitionBatch:
     poison: Sequence[Poison]
     next_offset: int
     anchor: str | None
+    dead_in_a_row: int = 0
+    """Records that became poison one after the other, up to the end of the batch and with those before it."""
 
     @property
     def size(self) -> int:

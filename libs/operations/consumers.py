@@ -38,6 +38,7 @@ class Position:
     max_event_time: datetime | None
     last_error: str | None = None
     last_error_at: datetime | None = None
+    dead_letters_in_a_row: int = 0
 
 
 Positions = Callable[[Request, str], Awaitable[Sequence[Position]]]
@@ -83,6 +84,9 @@ class ConsumerOut(ApiModel):
     is_paused: Annotated[bool, Field(description="Whether its records wait for a write that is tried again.")]
     last_error: Annotated[str | None, Field(description="Why that write was put off.")]
     last_error_at: datetime | None
+    dead_letters_in_a_row: Annotated[
+        int, Field(description="Records before the next one that became dead letters. At 100 an alarm is raised.")
+    ]
     missing_entries: Annotated[
         int | None,
         Field(
@@ -133,6 +137,7 @@ async def in_postgres(request: Request, group: str) -> list[Position]:
             row["max_event_time"],
             row["last_error"],
             row["last_error_at"],
+            row["dead_letters_in_a_row"],
         )
         for row in rows
     ]
@@ -188,6 +193,7 @@ def _consumer(
         is_paused=at is not None and at.last_error is not None,
         last_error=at.last_error if at else None,
         last_error_at=at.last_error_at if at else None,
+        dead_letters_in_a_row=at.dead_letters_in_a_row if at else 0,
         missing_entries=None if gaps is None else sum(gap.last_sequence - gap.first_sequence + 1 for gap in gaps),
         gaps=[GapOut(**asdict(gap)) for gap in (gaps or ())[:MOST_GAPS]],
     )

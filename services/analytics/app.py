@@ -64,6 +64,7 @@ async def _positions(request: Request, group: str) -> list[Position]:
             found.get("maxEventTime"),
             found.get("lastError"),
             found.get("lastErrorAt"),
+            found.get("deadLettersInARow", 0),
         )
         for found in await request.app.state.history.checkpoints(group)
     ]

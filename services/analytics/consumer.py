@@ -126,7 +126,13 @@ def _checkpoint(batch: PartitionBatch) -> str:
 
 def _step(batch: PartitionBatch) -> Step:
     """The batch is written: its partition goes on behind it."""
-    progress = {"nextOffset": batch.next_offset, "anchorEventId": batch.anchor, "lastError": None, "lastErrorAt": None}
+    progress = {
+        "nextOffset": batch.next_offset,
+        "anchorEventId": batch.anchor,
+        "deadLettersInARow": batch.dead_in_a_row,
+        "lastError": None,
+        "lastErrorAt": None,
+    }
     latest = latest_event_time(batch)
     update: history.Document = {"$set": progress}
     if latest is not None:

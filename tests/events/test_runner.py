@@ -1,4 +1,5 @@
 import asyncio
+import json
 from collections.abc import Sequence
 
 import asyncpg
@@ -18,7 +19,8 @@ from libs.events.sink import Fenced, PartitionBatch, PoisonError, RecordId
 from libs.events.topics import TopicMismatch, ensure_topics
 from tests.events.conftest import Worker, another, applied, replace_prefix, send, until, until_applied
 from tests.events.records import records
-from tests.factories import an_inventory_update
+from tests.events.test_lag_and_metrics import metric
+from tests.factories import an_eight_field_message, an_inventory_update
 
 
 def _sales(number: int, sku: str = "A") -> list[InventoryUpdate]:
@@ -213,14 +215,40 @@ async def test_a_partition_that_cannot_be_written_waits_alone_and_keeps_its_orde
     assert await _dead_letters(worker) == []
 
 
-async def test_a_hundred_dead_letters_in_a_row_stop_the_worker(worker: Worker) -> None:
-    await send(worker.kafka, *_sales(3), *[b"garbage"] * 100)
+async def _dead_in_a_row(worker: Worker) -> int:
+    query = "SELECT max(dead_letters_in_a_row) FROM consumer_offset WHERE group_name = $1"
+    return await worker.pool.fetchval(query, worker.group)  # type: ignore[no-any-return]
+
+
+async def test_a_hundred_dead_letters_in_a_row_are_kept_raise_an_alarm_and_stop_nothing(worker: Worker) -> None:
+    sales = _sales(3)
+    await send(worker.kafka, *[b"garbage"] * 60)
+    async with worker.running():
+        await until(lambda: _caught_up(worker))
+        await send(worker.kafka, *[b"garbage"] * 50)
+        await until(lambda: _caught_up(worker))
+        in_a_row = await _dead_in_a_row(worker)
+        await send(worker.kafka, *sales, b"garbage", json.dumps(an_eight_field_message()).encode())
+        await until(lambda: _caught_up(worker))
+
+    assert (in_a_row, await _dead_in_a_row(worker)) == (110, 0)
+    assert len(await _dead_letters(worker)) == 111
+    assert len(await applied(worker)) == 4
+    assert metric("stockflow_consumer_dead_letter_floods_total", worker) == 1
+
+
+async def test_a_worker_that_stops_at_a_flood_goes_on_behind_it_when_it_is_started_again(worker: Worker) -> None:
+    kafka = worker.kafka.model_copy(update={"on_dead_letter_flood": "stop"})
+    await send(worker.kafka, *[b"garbage"] * 100)
 
     with pytest.raises(DeadLetterFlood, match="100 records in a row"):
-        async with worker.running() as running:
+        async with another(worker, kafka=kafka).running() as running:
             await asyncio.wait({running}, timeout=20)
 
-    assert len(await _dead_letters(worker)) < 100
+    assert len(await _dead_letters(worker)) == 100
+    await send(worker.kafka, *_sales(1))
+    async with another(worker, kafka=kafka).running():
+        await until_applied(worker, 1)
 
 
 async def test_a_zombie_writes_nothing(worker: Worker, pool: asyncpg.Pool) -> None:
