@@ -1,6 +1,7 @@
 """`events rebuild --group pipeline-stream` beside a running worker, and `projections rebuild redis`, as commands."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,16 +9,16 @@ from prometheus_client import REGISTRY
 from redis import asyncio as redis
 
 from libs.chassis.database import Connection, Pool
-from libs.events import consumer
+from libs.events import consumer, dead_letter_retry
 from libs.events.consumer import Runner
 from libs.events.offsets import PostgresSink
 from libs.events.settings import KafkaSettings
-from libs.events.topics import INVENTORY_EVENTS
+from libs.events.topics import INVENTORY_EVENTS, ensure_topics
 from services.pipeline import stream
 from services.pipeline.cache import Cache
 from services.pipeline.metrics import Metrics
 from services.pipeline.settings import Settings
-from tests.events.conftest import send, until
+from tests.events.conftest import replace_prefix, send, until
 from tests.factories import an_inventory_update
 from tests.pipeline.test_stream import apply, expected_facts, stored_facts
 from tests.stack import run_command
@@ -152,3 +153,37 @@ async def everything(store: redis.Redis) -> dict[str, Any]:
     """All hashes of stock."""
     keys = [key async for key in store.scan_iter("stock:*", _type="HASH")]
     return {key: await store.hgetall(key) for key in keys}
+
+
+async def test_an_edited_event_counts_after_a_rebuild_as_it_did_before(
+    settings: Settings, pool: Pool, connection: Connection, kafka: KafkaSettings
+) -> None:
+    own_kafka = replace_prefix(kafka, f"{kafka.topic_prefix}edited-")
+    await ensure_topics(own_kafka)
+    late = an_inventory_update("LATE", 1)
+    refused = late.model_copy(update={"timestamp": late.timestamp + timedelta(days=40_000)})
+    sink = PostgresSink(pool, stream.GROUP, stream.handle, owner="worker")
+    stop = asyncio.Event()
+    await send(own_kafka, *ENTRIES[:7], refused)
+
+    async def is_buried() -> bool:
+        return bool(await connection.fetchval("SELECT count(*) FROM dead_letter"))
+
+    running = asyncio.create_task(Runner(sink, topics=[INVENTORY_EVENTS], kafka=own_kafka).run(stop))
+    await until(is_buried)
+    stop.set()
+    await running
+    async with connection.transaction():
+        letter_id = await connection.fetchval("SELECT id FROM dead_letter")
+        value = late.model_dump_json().encode()
+        await dead_letter_retry.retry(connection, stream.handle, letter_id, by="anna", value=value)
+    before = await results(connection)
+
+    code, output = await run(
+        settings.model_copy(update={"kafka": own_kafka}), "events", "rebuild", "--group", stream.GROUP
+    )
+
+    assert code == 0, output
+    assert before["daily"] == expected_facts([*ENTRIES[:7], late], "day")
+    assert await results(connection) == before
+    assert await connection.fetchval("SELECT status FROM dead_letter") == "resolved"
