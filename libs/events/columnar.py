@@ -5,7 +5,7 @@ event would, for less than half of the time: skus, prices and notes repeat, and 
 """
 
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from functools import reduce
@@ -15,7 +15,9 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
+from msgspec.json import Decoder
 from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter
+from pydantic.alias_generators import to_camel
 
 from libs.events.envelope import BaseEvent
 
@@ -94,6 +96,15 @@ def columns_of(models: Sequence[type[BaseEvent]]) -> dict[type[Struct], Columns]
             continue
         found[columns.row] = columns
     return found
+
+
+def reader_of(columns: Iterable[type[Struct]]) -> Decoder[Struct]:
+    """Reads one event as one of these rows; raises ValueError or RecursionError where that cannot be done."""
+    return Decoder(reduce(or_, columns, _NoEvent))
+
+
+class _NoEvent(Struct, tag_field=to_camel(_TAG), tag=""):
+    """Makes every reader one of several rows: msgspec demands the tag of an event only where it has to choose."""
 
 
 def _list_of(annotation: Any) -> TypeAdapter[list[Any]]:

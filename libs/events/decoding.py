@@ -79,8 +79,7 @@ def _decode_by_column(topic: Topic, records: Sequence[ConsumerRecord]) -> dict[i
             row = read(record.value or b"")
         except (ValueError, RecursionError):
             continue
-        if row is not None:
-            rows[type(row)][index] = row
+        rows[type(row)][index] = row
     events: dict[int, BaseEvent] = {}
     for kind, columns in topic.columns.items():
         if found := rows.get(kind):

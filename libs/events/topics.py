@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 from typing import Any, Final, get_args
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -16,7 +14,7 @@ from pydantic import TypeAdapter
 
 from libs.events import client
 from libs.events.analytics import AnalyticsEvent
-from libs.events.columnar import Columns, columns_of
+from libs.events.columnar import Columns, columns_of, reader_of
 from libs.events.envelope import Event
 from libs.events.inventory import InventoryEvent
 from libs.events.reorder import ReorderEvent
@@ -38,8 +36,8 @@ class Topic:
     """Validates one event."""
     columns: Mapping[type[Struct], Columns]
     """How many events of one model are validated at once, by the rows that `reader` makes of them."""
-    reader: Decoder[Struct | None]
-    """Reads one event as a row; raises ValueError where that cannot be done."""
+    reader: Decoder[Struct]
+    """Reads one event as a row, see `reader_of`."""
 
     @property
     def dead_letters(self) -> str:
@@ -53,7 +51,7 @@ def _topic(name: str, union: Any) -> Topic:
         event_type: event for event in events for event_type in get_args(event.model_fields["event_type"].annotation)
     }
     columns = columns_of(events)
-    return Topic(name, events, event_types, TypeAdapter(union), columns, Decoder(reduce(or_, columns, None)))
+    return Topic(name, events, event_types, TypeAdapter(union), columns, reader_of(columns))
 
 
 INVENTORY_EVENTS: Final = _topic("inventory-events", InventoryEvent)

@@ -1,5 +1,7 @@
 import json
+from collections.abc import Iterable
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from pydantic import ValidationError
 from libs.events.decoding import decode
 from libs.events.envelope import Event
 from libs.events.inventory import ExternalInventoryUpdate, InventoryUpdate
-from libs.events.topics import INVENTORY_EVENTS, TOPICS, Topic
+from libs.events.topics import INVENTORY_EVENTS, TOPIC_OF, TOPICS, Topic
 from tests.events.records import records
 from tests.factories import an_eight_field_message, an_inventory_update
 
@@ -93,7 +95,12 @@ def test_what_no_store_can_keep_is_refused_by_every_group_alike(facts: dict[str,
     assert (len(decoded.received), len(decoded.poison)) == (0, 1)
 
 
-FIELDS = {name: json.dumps(value) for name, value in json.loads(GOOD).items()}
+EXAMPLES = {file.name: json.loads(file.read_bytes()) for file in (Path(__file__).parent / "golden").glob("*.json")}
+READ_BY_COLUMN = [
+    {name: json.dumps(value) for name, value in EXAMPLES[f"{event_type}.v1.json"].items()}
+    for event_type in ("INVENTORY_UPDATE", "STOCK_LEVEL_CHANGE", "INVENTORY_PROCESSED")
+]
+NAMES = sorted({name for fields in READ_BY_COLUMN for name in fields})
 ODD_VALUES = some.sampled_from(
     [
         *(
@@ -120,37 +127,66 @@ ODD_VALUES = some.sampled_from(
         *('"SALE"', '"sale"', '"INVENTORY_UPDATE"', '"STOCK_LEVEL_CHANGE"', f'"{"x" * 65}"', f'"{"x" * 4097}"'),
     ]
 )
-ODD_FIELDS = some.tuples(some.sampled_from([*FIELDS, "unit_cost", "sequence_", "extra"]), ODD_VALUES)
+ODD_FIELDS = some.tuples(some.sampled_from([*NAMES, "unit_cost", "sequence_", "extra"]), ODD_VALUES)
 
 
-def alone_with_pydantic(value: bytes) -> Event | None:
+def alone_with_pydantic(topic: Topic, value: bytes) -> Event | None:
     try:
-        return INVENTORY_EVENTS.single.validate_json(value)
+        return topic.single.validate_json(value)
     except ValidationError:
         return None
 
 
+def as_json(fields: Iterable[tuple[str, str]]) -> bytes:
+    return ("{" + ",".join(f'"{name}":{text}' for name, text in fields) + "}").encode()
+
+
 @given(
+    fields=some.sampled_from(READ_BY_COLUMN),
     replaced=some.lists(ODD_FIELDS, max_size=2),
-    left_out=some.sets(some.sampled_from([*FIELDS]), max_size=1),
+    left_out=some.sets(some.sampled_from(NAMES), max_size=1),
     added=some.lists(ODD_FIELDS, max_size=1),
 )
 def test_what_is_read_by_column_is_what_pydantic_makes_of_the_event_alone(
-    replaced: list[tuple[str, str]], left_out: set[str], added: list[tuple[str, str]]
+    fields: dict[str, str],
+    replaced: list[tuple[str, str]],
+    left_out: set[str],
+    added: list[tuple[str, str]],
 ) -> None:
-    pairs = {name: value for name, value in {**FIELDS, **dict(replaced)}.items() if name not in left_out}
-    value = ("{" + ",".join(f'"{name}":{text}' for name, text in [*pairs.items(), *added]) + "}").encode()
+    topic = TOPIC_OF[json.loads(fields["eventType"])]
+    pairs = {name: value for name, value in {**fields, **dict(replaced)}.items() if name not in left_out}
+    good, value = as_json(fields.items()), as_json([*pairs.items(), *added])
 
-    decoded = decode(INVENTORY_EVENTS, records(GOOD, value, GOOD))
+    decoded = decode(topic, records(good, value, good))
 
-    assert [repr(item.event) for item in decoded.received if item.offset != 1] == [repr(alone_with_pydantic(GOOD))] * 2
+    neighbours = [item.event for item in decoded.received if item.offset != 1]
+    assert [repr(event) for event in neighbours] == [repr(alone_with_pydantic(topic, good))] * 2
     made = [item.event for item in decoded.received if item.offset == 1]
-    alone = alone_with_pydantic(value)
+    alone = alone_with_pydantic(topic, value)
     if alone is None:
         assert all(isinstance(event, ExternalInventoryUpdate) for event in made)
     else:
         assert [repr(event) for event in made] == [repr(alone)]
         assert [event.model_dump_json() for event in made] == [alone.model_dump_json()]
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES))
+def test_an_event_that_lacks_any_of_its_fields_is_what_pydantic_makes_of_it(file: str) -> None:
+    example = EXAMPLES[file]
+    topic = TOPIC_OF[example["eventType"]]
+    values = [
+        json.dumps({name: value for name, value in example.items() if name != left_out}).encode()
+        for left_out in example
+    ]
+
+    decoded = decode(topic, records(*values))
+
+    made = {item.offset: item.event for item in decoded.received}
+    for index, value in enumerate(values):
+        event = made.get(index)
+        alone = alone_with_pydantic(topic, value)
+        assert repr(event) == repr(alone) or isinstance(event, ExternalInventoryUpdate)
+    assert len(values) == len(decoded.received) + len(decoded.poison)
 
 
 def test_values_that_repeat_are_read_once() -> None:
