@@ -15,16 +15,23 @@ ANSWER_SECONDS = 10.0
 
 async def end_offsets(settings: KafkaSettings, topics: Collection[str]) -> dict[TopicPartition, int]:
     """The offset after the last record of each partition; topics as the broker knows them."""
-    async with _reader(settings, *topics) as consumer:
-        offsets: dict[TopicPartition, int] = await consumer.end_offsets(sorted(consumer.assignment()))
+    async with _reader(settings) as consumer:
+        offsets: dict[TopicPartition, int] = await consumer.end_offsets(await partitions(consumer, topics))
         return offsets
 
 
 async def beginning_offsets(settings: KafkaSettings, topics: Collection[str]) -> dict[TopicPartition, int]:
     """The offset of the first record that each partition still has; topics as the broker knows them."""
-    async with _reader(settings, *topics) as consumer:
-        offsets: dict[TopicPartition, int] = await consumer.beginning_offsets(sorted(consumer.assignment()))
+    async with _reader(settings) as consumer:
+        offsets: dict[TopicPartition, int] = await consumer.beginning_offsets(await partitions(consumer, topics))
         return offsets
+
+
+async def partitions(consumer: AIOKafkaConsumer, topics: Collection[str]) -> list[TopicPartition]:
+    """The partitions of those topics that the broker knows. Nothing is subscribed to, so nothing is read ahead."""
+    await consumer.topics()
+    numbers = {topic: consumer.partitions_for_topic(topic) or () for topic in topics}
+    return sorted(TopicPartition(topic, number) for topic, found in numbers.items() for number in found)
 
 
 async def event_ids_at(
@@ -69,12 +76,13 @@ def _stored(text: str) -> str:
 
 
 @asynccontextmanager
-async def _reader(settings: KafkaSettings, *topics: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def _reader(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
-        *topics,
         **settings.connection(),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        # One record of each partition is wanted, and all that is fetched beside it stays in memory.
+        fetch_max_bytes=settings.max_message_bytes,
         max_partition_fetch_bytes=settings.max_message_bytes,
     )
     try:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from libs.events import client, decoding
+from libs.events import client, decoding, lag
 from libs.events.inventory import ExternalInventoryUpdate, InventoryUpdate
 from libs.events.settings import KafkaSettings
 from libs.events.sink import RecordId
@@ -60,7 +60,7 @@ async def read(kafka: KafkaSettings, dead: Collection[RecordId]) -> Holding | Un
     )
     try:
         await client.start(consumer)
-        partitions = [TopicPartition(topic, number) for number in sorted(await _partitions(consumer, topic))]
+        partitions = await lag.partitions(consumer, [topic])
         if not partitions:
             return Unreadable(f"{topic} does not exist")
         beginnings = await consumer.beginning_offsets(partitions)
@@ -75,12 +75,6 @@ async def read(kafka: KafkaSettings, dead: Collection[RecordId]) -> Holding | Un
     finally:
         with suppress(TimeoutError):
             await asyncio.wait_for(consumer.stop(), STOP_SECONDS)
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> Collection[int]:
-    await consumer.topics()
-    numbers: Collection[int] = consumer.partitions_for_topic(topic) or ()
-    return numbers
 
 
 async def _read_partition(

@@ -22,7 +22,7 @@ from services.pipeline.event_table import PARTITION_COLUMNS, EventTable, models_
 
 # A commit log of more than this many entries is condensed into a checkpoint, so that opening stays cheap.
 _CONFIGURATION = {"delta.checkpointInterval": "50"}
-ROWS_AT_A_TIME = 1_000_000
+ROWS_AT_A_TIME = 100_000
 ROWS_PER_BATCH = 100_000
 _FIRST_OF_1970 = date(1970, 1, 1).toordinal()
 # Almost all failures of deltalake are of one class: their text alone tells what cannot be stored from a storage that is
