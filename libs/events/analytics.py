@@ -7,13 +7,24 @@ from uuid import UUID
 
 from pydantic import Field
 
-from libs.events.envelope import Count, Event, Figure, Instant, JsonObject, StockItemEvent, Units, WireModel
+from libs.events.envelope import (
+    Count,
+    Event,
+    Figure,
+    Instant,
+    JsonObject,
+    Number,
+    SmallNumber,
+    StockItemEvent,
+    Units,
+    WireModel,
+)
 from libs.events.inventory import TransactionType
 
 
 class _StockItemMetric(StockItemEvent):
     quantity_change: Literal[0] = 0
-    revision: Annotated[int, Field(ge=1, description="Apply when larger than the stored one.")]
+    revision: Annotated[Number, Field(description="Apply when larger than the stored one.")]
 
 
 class InventoryProcessed(_StockItemMetric):
@@ -31,7 +42,7 @@ class InventoryProcessed(_StockItemMetric):
 class DemandWindow(WireModel):
     """Demand of the last `days` UTC days up to and with `as_of`, days without movements included."""
 
-    days: Annotated[int, Field(ge=1)]
+    days: SmallNumber
     demand: Units
     velocity_per_day: Figure
     sd_daily_demand: Annotated[Figure, Field(ge=0, description="Sample standard deviation of one day's demand.")]
@@ -103,7 +114,7 @@ class DataQualityAlert(Event):
     event_type: Literal["DATA_QUALITY_ALERT"] = "DATA_QUALITY_ALERT"
     quantity_change: Literal[0] = 0
     alert_id: UUID
-    revision: Annotated[int, Field(ge=1)]
+    revision: Number
     rule_id: str
     severity: Severity
     failed: Count

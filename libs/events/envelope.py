@@ -49,6 +49,8 @@ WarehouseId = Annotated[
 ]
 Units = Annotated[int, Field(ge=-(2**63), lt=2**63, description="Whole base units, a signed 64-bit integer.")]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+Number = Annotated[int, Field(ge=1, lt=2**63)]
+SmallNumber = Annotated[int, Field(ge=1, lt=2**31)]
 Money = Annotated[Decimal, Field(max_digits=18, decimal_places=6, description="Exact decimal, a JSON string.")]
 Instant = Annotated[
     AwareDatetime,
@@ -89,7 +91,7 @@ class BaseEvent(WireModel):
     timestamp: Annotated[Instant, _IN_UTC, Field(description="When it happened in the business, not when it was sent.")]
     reference_id: Annotated[str, Field(max_length=256, pattern=_STORABLE)] | None = None
     notes: Annotated[str, Field(max_length=4096, pattern=_STORABLE)] | None = None
-    schema_version: Annotated[int, Field(ge=1)] = 1
+    schema_version: SmallNumber = 1
 
 
 class Event(BaseEvent):

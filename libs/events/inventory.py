@@ -11,7 +11,9 @@ from libs.events.envelope import (
     Count,
     Event,
     Money,
+    Number,
     Sku,
+    SmallNumber,
     StockItemEvent,
     Units,
     WarehouseId,
@@ -53,11 +55,11 @@ class InventoryUpdate(StockItemEvent):
     """One ledger entry: the units of one stock item changed. The only source of facts, positions and demand."""
 
     event_type: Literal["INVENTORY_UPDATE"] = "INVENTORY_UPDATE"
-    sequence: Annotated[int, Field(ge=1, description="Number of the ledger entry of this stock item, without gaps.")]
-    revision: Annotated[int, Field(ge=1, description="Number of the change of this stock level, of whatever kind.")]
+    sequence: Annotated[Number, Field(description="Number of the ledger entry of this stock item, without gaps.")]
+    revision: Annotated[Number, Field(description="Number of the change of this stock level, of whatever kind.")]
     transaction_id: UUID
     transaction_type: TransactionType
-    line_no: Annotated[int, Field(ge=1)]
+    line_no: SmallNumber
     quantity_on_hand: Annotated[Count, Field(description="After this entry.")]
     quantity_reserved: Annotated[Count, Field(description="After this entry.")]
     unit_cost: Money | None = None
@@ -78,11 +80,11 @@ class ExternalInventoryUpdate(BaseEvent):
 class TransactionLine(WireModel):
     """One line of a posted stock transaction."""
 
-    line_no: Annotated[int, Field(ge=1)]
+    line_no: SmallNumber
     sku: Sku
     warehouse_id: WarehouseId
     quantity_change: Units
-    sequence: Annotated[int, Field(ge=1)]
+    sequence: Number
     unit_cost: Money | None = None
     unit_price: Money | None = None
 
@@ -96,9 +98,9 @@ class TransactionPosted(Event):
     transaction_id: UUID
     transaction_type: TransactionType
     reverses_id: UUID | None = None
-    revision: Annotated[int, Field(ge=1)] = 1
+    revision: Number = 1
     actor: Annotated[str, Field(max_length=128)]
-    line_count: Annotated[int, Field(ge=1)]
+    line_count: SmallNumber
     lines: list[TransactionLine]
 
     @property
@@ -111,7 +113,7 @@ class StockLevelChange(StockItemEvent):
 
     event_type: Literal["STOCK_LEVEL_CHANGE"] = "STOCK_LEVEL_CHANGE"
     quantity_change: Literal[0] = 0
-    revision: Annotated[int, Field(ge=1)]
+    revision: Number
     quantity_on_hand: Count
     quantity_reserved: Count
     quantity_available: Count

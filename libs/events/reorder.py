@@ -6,14 +6,25 @@ from uuid import UUID
 
 from pydantic import Field
 
-from libs.events.envelope import Event, JsonObject, Sku, StockItemEvent, Units, WarehouseId, WireModel
+from libs.events.envelope import (
+    Count,
+    Event,
+    JsonObject,
+    Number,
+    Sku,
+    SmallNumber,
+    StockItemEvent,
+    Units,
+    WarehouseId,
+    WireModel,
+)
 
 
 class _Recommendation(StockItemEvent):
     quantity_change: Literal[0] = 0
     recommendation_id: UUID
-    revision: Annotated[int, Field(ge=1)]
-    recommended_quantity: Annotated[int, Field(gt=0)]
+    revision: Number
+    recommended_quantity: Annotated[int, Field(gt=0, lt=2**63)]
     inventory_position: Units
     reorder_point: Units
     supplier_id: str | None
@@ -46,12 +57,12 @@ class PurchaseOrderStatus(StrEnum):
 class PurchaseOrderLine(WireModel):
     """One line of a purchase order, in base units."""
 
-    line_no: Annotated[int, Field(ge=1)]
+    line_no: SmallNumber
     sku: Sku
     warehouse_id: WarehouseId
-    quantity_ordered: Annotated[int, Field(gt=0)]
-    quantity_received: Annotated[int, Field(ge=0)] = 0
-    quantity_cancelled: Annotated[int, Field(ge=0)] = 0
+    quantity_ordered: Annotated[int, Field(gt=0, lt=2**63)]
+    quantity_received: Count = 0
+    quantity_cancelled: Count = 0
 
 
 class PurchaseOrderEvent(Event):
@@ -69,7 +80,7 @@ class PurchaseOrderEvent(Event):
     warehouse_id: None = None
     quantity_change: Literal[0] = 0
     purchase_order_id: UUID
-    revision: Annotated[int, Field(ge=1)]
+    revision: Number
     status: PurchaseOrderStatus
     lines: list[PurchaseOrderLine]
 

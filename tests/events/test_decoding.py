@@ -171,6 +171,19 @@ def test_what_is_read_by_column_is_what_pydantic_makes_of_the_event_alone(
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES))
+def test_every_integer_of_an_event_fits_into_64_bits(file: str) -> None:
+    example = EXAMPLES[file]
+    topic = TOPIC_OF[example["eventType"]]
+    integers = [name for name, value in example.items() if isinstance(value, int)]
+    values = [json.dumps(example | {name: 2**63}).encode() for name in integers]
+
+    decoded = decode(topic, records(*values))
+
+    assert integers
+    assert [item.offset for item in decoded.poison] == list(range(len(integers)))
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES))
 def test_an_event_that_lacks_any_of_its_fields_is_what_pydantic_makes_of_it(file: str) -> None:
     example = EXAMPLES[file]
     topic = TOPIC_OF[example["eventType"]]

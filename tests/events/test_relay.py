@@ -141,7 +141,9 @@ async def test_an_event_that_is_too_large_is_set_aside_and_those_behind_it_are_s
     """Whole batches are too large for this broker, too: they are taken apart."""
     small = replace_prefix(kafka, f"{kafka.topic_prefix}small-").model_copy(update={"max_message_bytes": 40_000})
     await ensure_topics(small)
-    events = [an_inventory_update(sku="LARGE", sequence=number, notes=os.urandom(2_000).hex()) for number in range(1, 101)]
+    events = [
+        an_inventory_update(sku="LARGE", sequence=number, notes=os.urandom(2_000).hex()) for number in range(1, 101)
+    ]
     messages = [outbox.message(event) for event in events]
     messages[50] = replace(messages[50], value=os.urandom(150_000))
     async with pool.acquire() as connection, connection.transaction():

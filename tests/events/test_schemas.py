@@ -53,6 +53,14 @@ def test_an_optional_field_may_be_added() -> None:
     assert json_schemas.breaches(SCHEMA, added) == []
 
 
+def test_an_integer_may_be_bounded_by_what_stores_hold() -> None:
+    unbounded = _changed(properties=lambda fields: fields["revision"].pop("exclusiveMaximum"))
+    narrow = _changed(properties=lambda fields: fields["revision"].update(exclusiveMaximum=1000))
+
+    assert json_schemas.breaches(unbounded, SCHEMA) == []
+    assert json_schemas.breaches(unbounded, narrow) == ["/properties/revision/exclusiveMaximum is new"]
+
+
 @pytest.mark.parametrize(
     ("change", "breach"),
     [
