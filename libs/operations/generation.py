@@ -20,6 +20,8 @@ from libs.events.sink import Claim, PartitionBatch, RecordId, Sink
 from libs.events.topics import Topic
 
 POLL_SECONDS = 0.2
+MOST_NEW_DEAD_LETTERS = 10_000
+"""With more, the deployment is at fault, not the data."""
 
 Progress = Callable[[int, int], None]
 """Called with the records applied and the records there are."""
@@ -49,10 +51,10 @@ class NewDeadLetters(RebuildRefused):
     """The new generation cannot apply records that the running workers have applied."""
 
     def __init__(self, dead: Mapping[RecordId, Poison]) -> None:
-        lines = [
-            f"{place.topic}[{place.partition}]@{place.offset}\t{poison.error_class}: {poison.error}"
-            for place, poison in sorted(dead.items(), key=lambda item: item[0])
-        ]
+        lines = []
+        for place, poison in sorted(dead.items(), key=lambda item: item[0]):
+            first_line, *_ = poison.error.splitlines() or [""]
+            lines.append(f"{place.topic}[{place.partition}]@{place.offset}\t{poison.error_class}: {first_line}")
         super().__init__(
             "\n".join(
                 [
@@ -94,6 +96,9 @@ class Generation:
         self._sink = sink
         self._letters = letters
         self._met: set[RecordId] = set()
+        """The places of letters that were read with the letter's record there."""
+        self._decoded: set[RecordId] = set()
+        """Those of them whose record is an event."""
         self._topics = topics
         self._kafka = kafka.model_copy(update={"group_instance_id": None})
         self._stop = asyncio.Event()
@@ -122,8 +127,10 @@ class Generation:
         progress(total, total)
 
     async def go_on(self) -> None:
-        """Let it read for a moment. Raises NotCaughtUp when it has given up."""
+        """Let it read for a moment. Raises NotCaughtUp when that leads nowhere."""
         assert self._running
+        if len(self.dead) > MOST_NEW_DEAD_LETTERS + len(self._letters):
+            raise NotCaughtUp(f"more than {MOST_NEW_DEAD_LETTERS:,} records could not be applied; nothing changed")
         ended, _ = await asyncio.wait({self._running}, timeout=POLL_SECONDS)
         if ended:
             try:
@@ -166,14 +173,17 @@ class Generation:
         """The pending letters whose records it has applied."""
         return [
             place
-            for place in sorted(self._met - self.dead.keys())
+            for place in sorted(self._decoded - self.dead.keys())
             if place in letters and letters[place].status is Status.PENDING
         ]
 
     def _decode(self, topic: Topic, records: Sequence[ConsumerRecord]) -> Decoded:
         if not self._letters:
             return decoding.decode(topic, records)
-        return decoding.decode(topic, [decided for record in records for decided in self._decided(record)])
+        decoded = decoding.decode(topic, [decided for record in records for decided in self._decided(record)])
+        places = {RecordId(item.record.topic, item.record.partition, item.offset) for item in decoded.received}
+        self._decoded |= places & self._met
+        return decoded
 
     def _decided(self, record: ConsumerRecord) -> list[ConsumerRecord]:
         """The record as people have decided: as it is, edited, or not at all."""

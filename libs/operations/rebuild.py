@@ -170,7 +170,8 @@ async def _switch(connection: Connection, job: Rebuild, generation: Generation, 
             ON CONFLICT (group_name, topic, partition) DO UPDATE
                SET next_offset = excluded.next_offset, anchor_event_id = excluded.anchor_event_id,
                    epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now(),
-                   max_event_time = excluded.max_event_time
+                   max_event_time = excluded.max_event_time,
+                   dead_letters_in_a_row = excluded.dead_letters_in_a_row
             """
         )
         await connection.execute(f"SET LOCAL search_path = {job.schema}")

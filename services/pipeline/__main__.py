@@ -35,11 +35,14 @@ def main() -> NoReturn:
 
             archive = Archive(settings)
             process.run(archive.run, settings=settings, name=name, health=archive.health)
-        case "metrics" | "projections":
+        case "metrics":
             from services.pipeline import metrics
 
-            job = metrics.run if arguments.job == "metrics" else metrics.rebuild_cache
-            process.run(partial(job, settings=settings), settings=settings, name=name)
+            process.run(partial(metrics.run, settings=settings), settings=settings, name=name)
+        case "projections":
+            from services.pipeline import metrics
+
+            sys.exit(asyncio.run(metrics.rebuild_cache(settings)))
         case "lake-maintenance":
             from services.pipeline import lake_maintenance
 
@@ -103,7 +106,7 @@ async def _rebuild(url: str, settings: Settings, arguments: argparse.Namespace) 
         )
     )
     if code == 0:
-        await metrics.rebuild_cache(asyncio.Event(), settings)
+        await metrics.rebuild_cache(settings)
     return code
 
 

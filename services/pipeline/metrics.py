@@ -200,7 +200,7 @@ async def run(stop: asyncio.Event, settings: Settings) -> None:
         await pool.close()
 
 
-async def rebuild_cache(_stop: asyncio.Event, settings: Settings) -> None:
+async def rebuild_cache(settings: Settings) -> None:
     """Have Redis hold what Postgres holds, then end."""
     pool = await open_pool(settings.database_url.get_secret_value(), size=1, application_name="pipeline-rebuild-cache")
     store = Cache(settings.redis_url.get_secret_value())
