@@ -22,6 +22,7 @@ from libs.events.settings import KafkaSettings
 from libs.events.sink import Claim, Fenced, PartitionBatch, RecordId
 from libs.events.topics import ANALYTICS_EVENTS, INVENTORY_EVENTS, REORDER_EVENTS
 from services.analytics import documents, history
+from services.analytics.dead_letters import MongoDeadLetters
 from services.analytics.documents import DocumentStore, Step, checkpoint_id, open_documents
 from services.analytics.settings import Settings
 
@@ -80,7 +81,8 @@ class HistorySink:
         await self._store.advance([Step(_checkpoint(batch), batch.epoch, noted) for batch in batches])
 
     async def retry_dead_letters(self) -> None:
-        """As Sink.retry_dead_letters: only records that are no events die here, and those wait for a person."""
+        """As Sink.retry_dead_letters."""
+        await MongoDeadLetters(self._store).retry_due(GROUP)
 
     def is_transient(self, error: BaseException) -> bool:
         """As Sink.is_transient."""

@@ -35,6 +35,8 @@ NEWEST_FIRST = [("occurredAt", DESCENDING), ("_id", DESCENDING)]
 PUBLISHED_VIEWS = {f"{name}_v1": name for name in ("transactions", "metric_history", "reorder_events")}
 """What other services may read, and the collection behind it."""
 TIMEOUT_MS = 20_000
+TAKEN = timedelta(minutes=1)
+"""How long an attempt at a dead letter may take."""
 TRANSIENT_CODES = frozenset({6, 7, 50, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
 """The server is away, stepping down, shutting down, too slow, or asks to try again."""
 
@@ -234,10 +236,42 @@ class DocumentStore:
         if updates:
             await self._dead_letters.bulk_write(updates, ordered=False)
 
-    async def mark_dead_letter(self, letter_id: str, status: str, changes: Document) -> None:
-        """Say how another attempt at a pending dead letter ended."""
-        update = {"$set": {"status": status, **changes}, "$inc": {"attempts": 1}}
-        await self._dead_letters.update_one({"_id": letter_id, "status": "pending"}, update)
+    async def due_dead_letters(
+        self, group: str, *, final_classes: Sequence[str], most_attempts: int, limit: int
+    ) -> list[str]:
+        """Pending dead letters of a group to try again now: waiting doubles from one minute to six hours."""
+        minutes = {"$min": [{"$pow": [2, {"$subtract": ["$attempts", 1]}]}, 360]}
+        due_at = {"$add": ["$updatedAt", {"$multiply": [minutes, 60_000]}]}
+        query: Document = {
+            "group": group,
+            "status": "pending",
+            "attempts": {"$lt": most_attempts},
+            "errorClass": {"$nin": list(final_classes)},
+            "$expr": {"$lte": [due_at, datetime.now(UTC)]},
+        }
+        return [found["_id"] async for found in self._dead_letters.find(query, {"_id": True}).sort("_id").limit(limit)]
+
+    async def take_dead_letter(self, letter_id: str) -> Document | None:
+        """A pending dead letter, which nobody else may take until it is marked, or a minute is over.
+
+        None when it is not pending or taken by somebody else.
+        """
+        now = datetime.now(UTC)
+        taken: Document | None = await self._dead_letters.find_one_and_update(
+            {"_id": letter_id, "status": "pending", "takenUntil": {"$not": {"$gt": now}}},
+            {"$set": {"takenUntil": now + TAKEN}},
+            return_document=ReturnDocument.AFTER,
+        )
+        return taken
+
+    async def release_dead_letter(self, taken: Document) -> None:
+        """Let others take it, as if nothing had been tried."""
+        await self._dead_letters.update_one(_still(taken), {"$unset": {"takenUntil": ""}})
+
+    async def mark_dead_letter(self, taken: Document, status: str, changes: Document) -> bool:
+        """Say how an attempt at a taken dead letter ended; whether it was still taken."""
+        update = {"$set": {"status": status, **changes}, "$inc": {"attempts": 1}, "$unset": {"takenUntil": ""}}
+        return (await self._dead_letters.update_one(_still(taken), update)).matched_count == 1
 
 
 @asynccontextmanager
@@ -270,6 +304,10 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, OperationFailure):
         return error.code in TRANSIENT_CODES
     return isinstance(error, PyMongoError) and error.timeout
+
+
+def _still(taken: Document) -> Document:
+    return {"_id": taken["_id"], "status": "pending", "takenUntil": taken["takenUntil"]}
 
 
 async def _create_view(database: AsyncIOMotorDatabase[Document], view: str, collection: str) -> None:

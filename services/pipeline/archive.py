@@ -12,7 +12,7 @@ from prometheus_client import Counter
 
 from libs.chassis.database import Connection, Pool, acquired, open_pool
 from libs.chassis.problems import Problem
-from libs.events import dead_letter
+from libs.events import dead_letter, dead_letter_retry
 from libs.events.consumer import Runner
 from libs.events.failpoints import failpoint
 from libs.events.offsets import PostgresSink, positions
@@ -47,6 +47,7 @@ class LakeSink:
         self._max_message_bytes = max_message_bytes
         self._offsets = PostgresSink(pool, GROUP, _nothing_more, owner=socket.gethostname())
         self._tables = {topic_prefix + table.topic.name: table for table in lake.tables(lake_url)}
+        self._retried = RetriedLetters(lake_url, topic_prefix)
         self._claimed: dict[TopicPartition, int | None] = {}
         self._written: dict[tuple[TopicPartition, int], int] = {}
 
@@ -98,7 +99,8 @@ class LakeSink:
         await self._offsets.note_error(batches, error)
 
     async def retry_dead_letters(self) -> None:
-        """As Sink.retry_dead_letters: only records that are no events die here, and those wait for a person."""
+        """As Sink.retry_dead_letters: appended again, without moving any offset."""
+        await dead_letter_retry.retry_due(self._pool, GROUP, self._retried.handle)
 
     def is_transient(self, error: BaseException) -> bool:
         """As Sink.is_transient."""

@@ -274,3 +274,17 @@ def test_what_cannot_be_stored_is_not_tried_for_ever(tmp_path: Path) -> None:
     assert not is_transient(pa.ArrowInvalid("no such time"))
     assert is_transient(OSError("Generic S3 error: Connection refused (os error 111)"))
     assert is_transient(DeltaError("Generic LocalFileSystem error: No space left on device (os error 28)"))
+
+
+async def test_dead_letters_are_appended_when_their_time_has_come(sink: LakeSink, pool: Pool, lake: str) -> None:
+    epoch = await claimed_epoch(sink)
+    batch = a_batch([an_inventory_update(), an_external_update()], epoch=epoch)
+    poison = [Poison(item.offset, item.record, "OverflowError", "too large") for item in batch.received]
+    await sink.write([replace(batch, received=[], poison=poison)])
+    await pool.execute("UPDATE dead_letter SET updated_at = now() - interval '2 minutes' WHERE group_name = $1", GROUP)
+
+    await sink.retry_dead_letters()
+
+    assert offsets(lake) == [0, 1]
+    statuses = await pool.fetch("SELECT DISTINCT status FROM dead_letter WHERE group_name = $1", GROUP)
+    assert [row["status"] for row in statuses] == ["resolved"]
