@@ -170,6 +170,20 @@ def test_what_is_read_by_column_is_what_pydantic_makes_of_the_event_alone(
         assert [event.model_dump_json() for event in made] == [alone.model_dump_json()]
 
 
+@pytest.mark.parametrize(
+    "odd", ['{"a": [9223372036854775808]}', '{"a\\u0000": 1}', '{"a": "\\u0000"}', "[" * 60 + "]" * 60]
+)
+@pytest.mark.parametrize(("file", "name"), [("DATA_QUALITY_ALERT", "figures"), ("REORDER_TRIGGERED", "explanation")])
+def test_a_json_object_holds_what_every_store_can_hold(file: str, name: str, odd: str) -> None:
+    example = EXAMPLES[f"{file}.v1.json"]
+    good, bad = example | {name: {"a": [1, {"b": "c"}]}}, example | {name: {"odd": json.loads(odd)}}
+
+    decoded = decode(TOPIC_OF[example["eventType"]], records(*[json.dumps(event).encode() for event in (good, bad)]))
+
+    assert [item.offset for item in decoded.received] == [0]
+    assert [item.offset for item in decoded.poison] == [1]
+
+
 @pytest.mark.parametrize("file", sorted(EXAMPLES))
 def test_every_integer_of_an_event_fits_into_64_bits(file: str) -> None:
     example = EXAMPLES[file]
