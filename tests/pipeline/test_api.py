@@ -150,6 +150,9 @@ async def test_dead_letters_are_listed_and_shown_whole(client: httpx.AsyncClient
 
     assert (listed["group"], listed["offset"], listed["error"]) == (GROUP, 7, "not JSON")
     assert (shown["key"], shown["value"]) == ("a2V5", "/w==")
+    edit = await client.post(f"/dead-letters/{listed['id']}/edit", json={"value": '{"eventType": "NONE_SUCH"}'})
+    assert (edit.status_code, edit.json()["code"]) == (422, "not-an-event")
+    assert (await client.get(f"/dead-letters/{listed['id']}")).json() == shown
     assert (await client.get("/dead-letters/999999999")).status_code == 404
     assert (await client.get("/dead-letters", params={"status": "no"})).status_code == 422
 
