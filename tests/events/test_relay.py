@@ -138,7 +138,7 @@ async def test_a_relay_whose_connection_is_cut_starts_over(
 async def test_an_event_that_is_too_large_is_set_aside_and_those_behind_it_are_sent(
     database: Database, pool: asyncpg.Pool, kafka: KafkaSettings
 ) -> None:
-    """Whole batches are too large for this broker, too: they are taken apart."""
+    """The embedded broker judges records; Apache Kafka judges batches, which are then taken apart."""
     small = replace_prefix(kafka, f"{kafka.topic_prefix}small-").model_copy(update={"max_message_bytes": 40_000})
     await ensure_topics(small)
     events = [
