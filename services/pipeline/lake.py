@@ -201,7 +201,8 @@ class LakeTable:
         try:
             write_deltalake(
                 table,
-                pa.RecordBatchReader.from_stream(rows),
+                # The engine answers in view types, which would be kept in the file and which readers cannot compare.
+                pa.RecordBatchReader.from_stream(rows).cast(self._rows.schema),
                 mode="overwrite",
                 predicate=f"date = '{day}'",
                 writer_properties=_ZSTD,

@@ -34,8 +34,12 @@ def run(example: str, lake_url: str, *arguments: str) -> str:
     return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=100, check=True).stdout
 
 
+@pytest.mark.parametrize("is_tidy", [False, True])
 @pytest.mark.parametrize("example", ["read_lake_duckdb.py", "read_lake_polars.py", "read_lake_pyarrow.py"])
-def test_every_reader_finds_what_was_sold(example: str, lake_url: str) -> None:
+def test_every_reader_finds_what_was_sold(example: str, is_tidy: bool, lake_url: str) -> None:
+    if is_tidy:
+        assert LakeTable(lake_url, INVENTORY_EVENTS).tidy((NOON + timedelta(days=1)).date())
+
     found = re.findall(r"(2026-03-\d\d)\W+(\d+)\b", run(example, lake_url))
 
     assert found == [("2026-03-02", "5"), ("2026-03-03", "7")]
