@@ -69,6 +69,11 @@ class Settings(ServiceSettings):
     batch_spill_folder: str | None = Field(
         None, description="Where the engine spills what exceeds its memory; the folder for temporary files by default."
     )
+    batch_spill_limit: str = Field(
+        "8GiB",
+        pattern=r"^[1-9][0-9]*(MiB|GiB)$",
+        description="Most that DuckDB spills in one run; a run that needs more fails.",
+    )
     openlineage_url: str | None = Field(
         None,
         description="Where runs tell which data they read and wrote, as OpenLineage events: an http(s):// endpoint, "

@@ -78,6 +78,11 @@ async def test_the_inside_is_not_shown(gateway: httpx.AsyncClient, path: str) ->
     assert (await gateway.get(path)).status_code == 404
 
 
+async def test_a_product_may_be_called_like_a_page_of_the_inside(gateway: httpx.AsyncClient) -> None:
+    response = await gateway.get("/inventory/api/v1/products/METRICS")
+    assert response.headers["content-type"] == "application/problem+json"
+
+
 async def test_errors_of_the_service_come_through(gateway: httpx.AsyncClient) -> None:
     response = await gateway.get("/inventory/api/v1/products/NOT-THERE")
     assert response.status_code == 404

@@ -2,12 +2,15 @@
 
 import io
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
+from fastapi import FastAPI
 
 from libs.chassis.database import Connection
 from tests.inventory.client import Inventory, Json
@@ -222,3 +225,19 @@ async def test_exactly_the_bad_rows_of_a_long_file_are_listed(inventory: Invento
 
     assert {error["row"] for error in answer["errors"]} == bad
     assert (len(answer["errors"]), answer["rows"], answer["applied"]) == (len(bad), count, False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+async def test_a_full_disk_is_told(
+    inventory: Inventory, app: FastAPI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").symlink_to("/dev/full")
+    monkeypatch.setattr("services.inventory.routes.imports.TemporaryDirectory", lambda prefix: nullcontext(tmp_path))
+    refused = await inventory.http.post(
+        "/imports",
+        params={"kind": "products", "importId": str(uuid4())},
+        content="sku,name\n",
+        headers={"Content-Type": "text/csv"},
+    )
+    assert (refused.status_code, refused.json()["code"]) == (503, "storage-full")
+    assert not app.state.bulk.locked()

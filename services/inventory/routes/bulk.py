@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from libs.chassis.problems import unavailable
 
 MOST_AT_ONCE = 3
-"""Each holds a connection of the pool as long as its client takes."""
+"""An export holds a connection of the pool as long as its client takes, an import the room of its file on disk."""
 
 WAIT_SECONDS = 2.0
 """A place becomes free a little later than its client has the whole file: the next one may ask in between."""

@@ -1,6 +1,7 @@
 """Imports of whole files."""
 
 import asyncio
+import errno
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -8,7 +9,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from libs.chassis.problems import Problem
+from libs.chassis.problems import Problem, unavailable
 from services.inventory import imports
 from services.inventory.imports import Import
 from services.inventory.routes.access import Operator, mark_replayed, refusals
@@ -46,9 +47,9 @@ async def import_file(
     file_format = _format(request)
     with TemporaryDirectory(prefix="stockflow-import-") as folder:
         path = Path(folder) / "file"
-        await _save(request, path)
         asked = Import(import_id, kind, path, file_format, principal.name, dry_run)
         async with place(places):
+            await _save(request, path)
             result = await imports.run(pool, asked)
     if result.replayed:
         mark_replayed(response)
@@ -73,6 +74,11 @@ def _format(request: Request) -> Format:
 
 
 async def _save(request: Request, path: Path) -> None:
-    with path.open("wb") as file:
-        async for chunk in request.stream():
-            await asyncio.to_thread(file.write, chunk)
+    try:
+        with path.open("wb") as file:
+            async for chunk in request.stream():
+                await asyncio.to_thread(file.write, chunk)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise unavailable("storage-full", "There is no room for the file now. Try again later.") from error

@@ -109,15 +109,22 @@ _DUCKDB_TYPES = {
 
 
 @contextmanager
-def open_engine(name: str, *, memory_limit: str, spill_folder: str | None) -> Iterator[Engine]:
+def open_engine(
+    name: str, *, memory_limit: str, spill_folder: str | None, spill_limit: str | None = None
+) -> Iterator[Engine]:
     """An engine that takes at most so much memory (`1GiB`), and spills the rest into a folder of its own.
+
+    DuckDB spills no more than `spill_limit`, and most of the disk without one.
 
     Raises ImportError when Spark is asked for and not installed.
     """
     with TemporaryDirectory(prefix="stockflow-batch-", dir=spill_folder) as folder:
         if name == "duckdb":
             backend = ibis.duckdb.connect(
-                memory_limit=memory_limit, temp_directory=f"{folder}/spill", preserve_insertion_order=False
+                memory_limit=memory_limit,
+                temp_directory=f"{folder}/spill",
+                preserve_insertion_order=False,
+                **({"max_temp_directory_size": spill_limit} if spill_limit else {}),
             )
             try:
                 yield _DuckDB(backend, Path(folder))

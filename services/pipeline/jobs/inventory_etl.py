@@ -243,7 +243,10 @@ def lake_table(settings: Settings, contract: Contract) -> PartitionedTable:
 def engine_of(settings: Settings) -> AbstractContextManager[Engine]:
     """The engine that the settings ask for."""
     return open_engine(
-        settings.batch_engine, memory_limit=settings.batch_memory_limit, spill_folder=settings.batch_spill_folder
+        settings.batch_engine,
+        memory_limit=settings.batch_memory_limit,
+        spill_folder=settings.batch_spill_folder,
+        spill_limit=settings.batch_spill_limit,
     )
 
 
