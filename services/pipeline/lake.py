@@ -80,6 +80,9 @@ class LakeTable:
         self.topic = topic
         self.url = f"{lake_url.rstrip('/')}/{topic.name}"
         self._rows = EventTable(models_of(topic.events))
+        # A third party may give its event an id of ours: the two stand apart.
+        is_external = ', "sequence" IS NULL' if "sequence" in self._rows.schema.names else ""
+        self._identity = f'"date", "eventType", "eventId"{is_external}'
         self._table: DeltaTable | None = None
 
     @property
@@ -119,8 +122,9 @@ class LakeTable:
     def events(self, event_type: str, columns: Sequence[str], marked: Collection[RecordId] = ()) -> Iterator[pa.Table]:
         """Events of a type, some dates at a time, without the repeats that a producer made.
 
-        Repeats of an event carry the same timestamp, so they lie in the same date. A last column, `isMarked`, tells
-        whether an event stands at none but the marked places.
+        Repeats of an event carry the same timestamp, so they lie in the same date. A ledger entry and a third party's
+        update are two events even under one id. A last column, `isMarked`, tells whether an event stands at none but
+        the marked places.
         """
         if not DeltaTable.is_deltatable(self.url):
             return
@@ -136,7 +140,7 @@ class LakeTable:
                     SELECT {selected}, bool_and({is_marked}) AS "isMarked" FROM events
                      WHERE "eventType" = '{event_type}'
                        AND "date" BETWEEN arrow_cast({first}, 'Date32') AND arrow_cast({last}, 'Date32')
-                     GROUP BY "date", "eventId"
+                     GROUP BY {self._identity}
                     """
                 )
             )
@@ -175,13 +179,14 @@ class LakeTable:
         return [
             nearest_date(day)
             for day in sorted(scattered | recent)
-            if day in closed and (day in scattered or _has_repeats(table, nearest_date(day)))
+            if day in closed and (day in scattered or self._has_repeats(table, nearest_date(day)))
         ]
 
     def tidy(self, day: date) -> bool:
         """Rewrite one day in as few files as possible and with each event once, in one commit.
 
-        Of an event's records the last is kept, because a record that was refused at first may have been sent again.
+        Events are told apart as by `events`. Of an event's records the last is kept, because a record that was refused
+        at first may have been sent again.
         False when others have written to the day meanwhile: then nothing has changed.
         """
         table = DeltaTable(self.url)
@@ -192,7 +197,7 @@ class LakeTable:
             .execute(
                 f"""
                 SELECT {names}
-                  FROM (SELECT *, row_number() OVER (PARTITION BY "eventId" ORDER BY "offset" DESC) AS place
+                  FROM (SELECT *, row_number() OVER (PARTITION BY {self._identity} ORDER BY "offset" DESC) AS place
                           FROM events WHERE "date" = DATE '{day}')
                  WHERE place = 1
                 """
@@ -217,6 +222,19 @@ class LakeTable:
         Versions older than that cannot be read any more.
         """
         return _vacuum(self.url, retention)
+
+    def _has_repeats(self, table: DeltaTable, day: date) -> bool:
+        repeated = pa.table(
+            QueryBuilder()
+            .register("events", table)
+            .execute(
+                f"""
+                SELECT count(*) AS records FROM events
+                 WHERE "date" = DATE '{day}' GROUP BY {self._identity} HAVING count(*) > 1 LIMIT 1
+                """
+            )
+        )
+        return repeated.num_rows > 0
 
     def _open(self) -> DeltaTable:
         if self._table is None:
@@ -367,15 +385,6 @@ def _scattered_and_recent(files: pa.Table, written_since_ms: int) -> tuple[set[i
         {day for (day, _), count in folders.items() if day is not None and count > 1},
         {day for day, at in written if day is not None and at is not None and at >= written_since_ms},
     )
-
-
-def _has_repeats(table: DeltaTable, day: date) -> bool:
-    counted = pa.table(
-        QueryBuilder()
-        .register("events", table)
-        .execute(f"""SELECT count(*) > count(DISTINCT "eventId") AS repeats FROM events WHERE "date" = DATE '{day}'""")
-    )
-    return bool(counted["repeats"][0].as_py())
 
 
 def days_since_1970(dates: "pa.ChunkedArray[Any]") -> list[int]:

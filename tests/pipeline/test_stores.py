@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -117,6 +117,27 @@ def test_one_event_id_on_two_days_is_two_updates(tmp_path: Path) -> None:
     )
 
     assert read_lake(str(tmp_path), set()).external == 2
+
+
+@pytest.mark.parametrize("is_tidy", [False, True])
+@pytest.mark.parametrize("ours_first", [False, True])
+def test_a_third_partys_event_under_the_id_of_a_ledger_entry_is_another(
+    is_tidy: bool, ours_first: bool, tmp_path: Path
+) -> None:
+    ours = an_inventory_update()
+    theirs = an_external_update().model_copy(update={"event_id": ours.event_id, "timestamp": ours.timestamp})
+    events = [ours, theirs] if ours_first else [theirs, ours]
+    table = LakeTable(str(tmp_path), INVENTORY_EVENTS)
+    table.append(table.event_table.rows([Row(TOPIC, 0, offset, each) for offset, each in enumerate(events)]), {})
+    day = ours.timestamp.date()
+    assert table.untidy_days(date.max, NOON) == []
+    if is_tidy:
+        assert table.tidy(day)
+
+    holding = read_lake(str(tmp_path), set())
+
+    assert (holding.external, sum(tally.entries for tally in (holding.tallies or {}).values())) == (1, 1)
+    assert table.count_entries(day, day) == {day: 1}
 
 
 def test_the_lake_is_read_whatever_dates_it_holds(tmp_path: Path) -> None:

@@ -98,12 +98,12 @@ class Topics:
     def archived(self, name: str, rows: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
         """The records of a topic that belong into the lake, which holds `rows`.
 
-        Of records with one event id its maintenance may have left the last one only.
+        Of the records of an event its maintenance may have left the last one only.
         """
         refused = {*_refused_by("pipeline-archive"), injection.UNKNOWN}
         records = [record for record in self.records[name] if topic.mark(record) not in refused]
         places = {(record.partition, record.offset) for record in records}
-        last = {json.loads(record.value)["eventId"]: (record.partition, record.offset) for record in records}
+        last = {_identity(json.loads(record.value)): (record.partition, record.offset) for record in records}
         return set(last.values()) | (places & set(rows))
 
     def external_ids(self, *kinds: str) -> set[str]:
@@ -118,6 +118,11 @@ class Topics:
         """Group and place of every record on the dead letter topics."""
         headers = [dict(record.headers) for each in TOPICS for record in self.records[each.dead_letters]]
         return {(header["dlq_group"].decode(), header["dlq_place"].decode()) for header in headers}
+
+
+def _identity(event: Mapping[str, Any]) -> tuple[str, str, bool]:
+    """What the lake tells the events of a date apart by; only third parties' updates have no sequence."""
+    return event["eventType"], event["eventId"], event.get("sequence") is None
 
 
 def _refused_by(group: str) -> set[str]:
