@@ -2,8 +2,9 @@
 
 It also keeps the history of products, categories and warehouses, by which movements are enriched.
 
-One pass takes every stock item that is marked, once. Passes begin at least `metrics_interval_seconds` apart, which
-bounds the events per stock item and per hourly bucket.
+One pass takes every stock item that is marked, once. The next one begins at least `metrics_interval_seconds` after its
+end, however long it took: so of one stock item and of one hourly bucket there are no two events of a kind less than
+that apart, unless the process is restarted.
 """
 
 import asyncio
@@ -58,8 +59,10 @@ class Metrics:
             try:
                 await self._refresh_dimensions(loop.time())
                 if loop.time() >= next_pass_at and await self._has_work(loop.time()):
-                    next_pass_at = loop.time() + self._settings.metrics_interval_seconds
-                    await self.calculate_marked(stop)
+                    try:
+                        await self.calculate_marked(stop)
+                    finally:
+                        next_pass_at = loop.time() + self._settings.metrics_interval_seconds
             except (*TRANSIENT, cache.Error, Problem) as error:
                 log.warning("metrics.backing_off", error=repr(error), seconds=BACK_OFF_SECONDS)
                 pause = BACK_OFF_SECONDS

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -226,6 +226,37 @@ async def test_when_the_day_advances_items_whose_windows_move_are_calculated_aga
 
     rows = await connection.fetch("SELECT sku, as_of, demand_7, demand_30 FROM stock_metric ORDER BY sku")
     assert [tuple(row) for row in rows] == [("A", TODAY, 0, 70), ("B", TODAY, 1, 1)]
+
+
+async def test_a_pass_that_takes_longer_than_the_interval_is_not_followed_by_the_next_at_once(
+    settings: Settings, pool: Pool, cache: Cache, store: redis.Redis, connection: Connection
+) -> None:
+    interval = 0.5
+    slow = settings.model_copy(update={"metrics_interval_seconds": interval, "metrics_batch_items": 1})
+    await apply(connection, an_inventory_update("A", 1), an_inventory_update("B", 1))
+    stop = asyncio.Event()
+    async with pool.acquire() as blocking:
+        async with blocking.transaction():
+            await metric_queries.lock_metrics(blocking, [("A", "BERLIN-1")])  # type: ignore[arg-type]
+            running = asyncio.create_task(Metrics(slow, pool, cache).run(stop))
+            await asyncio.sleep(1.2 * interval)
+        await until_published(connection, "B", 1)
+        await apply(connection, an_inventory_update("B", 2))
+        await until_published(connection, "B", 2)
+    stop.set()
+    await running
+
+    events = [event for event in await published(connection) if event["eventType"] == "VELOCITY_CALCULATED"]
+    first, second = (datetime.fromisoformat(event["recordedAt"]) for event in events if event["sku"] == "B")
+    assert second - first >= timedelta(seconds=interval)
+
+
+async def until_published(connection: Connection, sku: str, revisions: int) -> None:
+    query = "SELECT count(*) FROM outbox WHERE value LIKE $1"
+    pattern = f'%"VELOCITY_CALCULATED"%"{sku}"%'.encode()
+    async with asyncio.timeout(10):
+        while await connection.fetchval(query, pattern) < revisions:
+            await asyncio.sleep(0.01)
 
 
 async def until_clean(connection: Connection, day: date) -> None:
