@@ -31,6 +31,8 @@ from services.pipeline.jobs.execution import Execution, Observer, ignore
 from services.pipeline.jobs.job import Interval, NotByWarehouse, UnknownJob
 from services.pipeline.jobs.run import (
     Fenced,
+    IntervalNotOver,
+    IntervalTooEarly,
     NotCancellable,
     NotRetryable,
     RunInProgress,
@@ -42,6 +44,17 @@ from services.pipeline.jobs.run import (
 from services.pipeline.settings import Settings
 
 POLL_SECONDS = 0.5
+REFUSALS = (
+    UnknownJob,
+    NotByWarehouse,
+    IntervalNotOver,
+    IntervalTooEarly,
+    UnknownRun,
+    NotRetryable,
+    NotCancellable,
+    RunInProgress,
+)
+"""What cannot be done as it was asked for."""
 SUCCEEDED, FAILED, REFUSED = 0, 1, 2
 INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -57,7 +70,7 @@ def main() -> None:
     command: Command = arguments.function
     try:
         sys.exit(asyncio.run(_connected(command, settings, arguments)))
-    except (UnknownJob, NotByWarehouse, UnknownRun, NotRetryable, NotCancellable, RunInProgress) as error:
+    except REFUSALS as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(REFUSED)
     except KeyboardInterrupt:

@@ -43,6 +43,14 @@ class UnknownRun(Exception):
     """There is no such run."""
 
 
+class IntervalNotOver(Exception):
+    """The interval still goes on, or has not begun: what a run of it finds today is not what it will have held."""
+
+
+class IntervalTooEarly(Exception):
+    """The interval begins before the days that datasets count from."""
+
+
 class RunInProgress(Exception):
     """A step that was asked for is being computed by a run that does not do all of what was asked for."""
 

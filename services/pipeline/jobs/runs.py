@@ -1,5 +1,7 @@
 """Starting, ending and repeating runs: the rules of the run ledger, each in one transaction."""
 
+from datetime import UTC, datetime
+from typing import Final
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -8,9 +10,11 @@ import structlog
 from libs.chassis.database import Connection
 from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import run_queries
-from services.pipeline.jobs.job import NotByWarehouse
+from services.pipeline.jobs.job import Interval, NotByWarehouse
 from services.pipeline.jobs.run import (
     Claim,
+    IntervalNotOver,
+    IntervalTooEarly,
     KeyReused,
     NotCancellable,
     NotRetryable,
@@ -22,6 +26,7 @@ from services.pipeline.jobs.run import (
     UnknownRun,
 )
 
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LOST = "the process that executed the run gives no sign of life"
 
 log = structlog.get_logger(__name__)
@@ -30,13 +35,14 @@ log = structlog.get_logger(__name__)
 async def start(connection: Connection, request: RunRequest, *, key: str | None = None) -> Started:
     """Queue what is asked for, unless the key is known or the same work is queued or running: then that run.
 
-    What succeeded before is computed again. Call it in a transaction. Raises UnknownJob, NotByWarehouse, KeyReused,
-    RunInProgress.
+    What succeeded before is computed again. Call it in a transaction. Raises UnknownJob, NotByWarehouse,
+    IntervalNotOver, IntervalTooEarly, KeyReused, RunInProgress.
     """
     job = job_definitions.find(request.job)
     if request.warehouse_id is not None and not job.by_warehouse:
         raise NotByWarehouse(f"{job.id} cannot be run for one warehouse alone")
     steps = [step.name for step in job.select(request.steps)]
+    _check_interval(request.interval)
     await run_queries.lock_ledger(connection)
     if key is not None and (known := await run_queries.run_of_key(connection, key)):
         if known["request_hash"] != request.digest:
@@ -122,6 +128,13 @@ async def cancel(connection: Connection, run_id: UUID, by: str) -> None:
         raise NotCancellable(f"run {run_id} is over")
     if before == RunStatus.QUEUED:
         await run_queries.close_steps(connection, run_id, StepStatus.CANCELLED, None)
+
+
+def _check_interval(interval: Interval) -> None:
+    if interval.end > datetime.now(UTC):
+        raise IntervalNotOver(f"the interval is not over before {interval.end.isoformat()}")
+    if interval.start < EARLIEST:
+        raise IntervalTooEarly(f"the interval begins at {interval.start.isoformat()}, before {EARLIEST.isoformat()}")
 
 
 def _check_free(active: dict[UUID, set[str]], steps: list[str]) -> None:

@@ -12,10 +12,12 @@ from sqlalchemy import select
 from libs.chassis.database import Connection, Pool, ReadConnection, WriteConnection, acquired, fetch_all
 from libs.chassis.paging import Page, Paging, keyset
 from libs.chassis.problems import RefusalMap
-from libs.events.envelope import WarehouseId
+from libs.events.envelope import Instant, WarehouseId
 from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import run_queries, runs, schedule_queries
 from services.pipeline.jobs.run import (
+    IntervalNotOver,
+    IntervalTooEarly,
     KeyReused,
     NotCancellable,
     NotRetryable,
@@ -35,6 +37,8 @@ REFUSALS: RefusalMap = {
     UnknownRun: (404, "not-found"),
     job_definitions.UnknownJob: (422, "unknown-job"),
     job_definitions.NotByWarehouse: (422, "not-by-warehouse"),
+    IntervalNotOver: (422, "interval-not-over"),
+    IntervalTooEarly: (422, "interval-too-early"),
     KeyReused: (422, "idempotency-key-reused"),
     RunInProgress: (409, "run-in-progress"),
     NotRetryable: (409, "invalid-transition"),
@@ -89,8 +93,8 @@ async def list_runs(
     job: Annotated[str | None, Query(max_length=64)] = None,
     status: Annotated[RunStatus | None, Query()] = None,
     warehouse_id: Annotated[WarehouseId | None, Query(alias="warehouseId", description="Runs of it alone.")] = None,
-    interval_from: Annotated[datetime | None, Query(alias="intervalFrom", description="Ends after this.")] = None,
-    interval_to: Annotated[datetime | None, Query(alias="intervalTo", description="Starts before this.")] = None,
+    interval_from: Annotated[Instant | None, Query(alias="intervalFrom", description="Ends after this.")] = None,
+    interval_to: Annotated[Instant | None, Query(alias="intervalTo", description="Starts before this.")] = None,
 ) -> Page[RunOut]:
     """Runs with their steps, the latest request first."""
     optional = (

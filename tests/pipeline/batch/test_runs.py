@@ -1,8 +1,9 @@
 """Runs of batch jobs: started once, executed by one, cancelled, retried, and found when their process dies."""
 
 import asyncio
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -15,6 +16,8 @@ from services.pipeline.jobs.job import Interval, Job, NotByWarehouse, Step, Unkn
 from services.pipeline.jobs.run import (
     Claim,
     Fenced,
+    IntervalNotOver,
+    IntervalTooEarly,
     KeyReused,
     NotCancellable,
     NotRetryable,
@@ -138,6 +141,17 @@ async def test_unknown_jobs_and_steps_are_refused(pool: Pool) -> None:
         await start(pool, a_request(job="nightly"))
     with pytest.raises(UnknownJob, match="has no step fly"):
         await start(pool, a_request(("fly",)))
+
+
+async def test_an_interval_that_is_not_over_is_refused_with_its_end(pool: Pool) -> None:
+    now = datetime.now(UTC)
+    end = now + timedelta(hours=1)
+
+    with pytest.raises(IntervalNotOver, match=re.escape(end.isoformat())):
+        await start(pool, a_request(interval=Interval(now - timedelta(days=6), end)))
+    with pytest.raises(IntervalTooEarly, match="before 1970-01-01"):
+        await start(pool, a_request(interval=Interval(datetime(1969, 12, 31, tzinfo=UTC), now)))
+    await start(pool, a_request(interval=Interval(now - timedelta(days=6), now)))
 
 
 async def test_steps_run_in_order_and_side_by_side(pool: Pool, settings: Settings) -> None:
