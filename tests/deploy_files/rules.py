@@ -1,18 +1,28 @@
 """What must hold in every rendered cluster and no schema says. A rule yields a sentence for each violation."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
+from unittest.mock import patch
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
 from deploy.docker.init_env import PASSWORDS
 from deploy.k8s import secrets
-from deploy.k8s.settings import PORT
-from deploy.local.services import API
+from deploy.k8s.settings import PORT, SERVICES, is_secret, names
+from deploy.local.services import API, MAIL, PROCESSES
 from libs.chassis.process import CANCEL_SECONDS, GRACE_SECONDS
+from libs.events.settings import KafkaSettings
 from libs.events.topics import TOPICS
+from migrations.settings import MigrationSettings, RolePasswords
 from services.analytics.consumer import GROUP as ANALYTICS_GROUP
+from services.inventory.routes.bulk import MOST_AT_ONCE
+from services.inventory.routes.imports import MOST_BYTES
 from services.pipeline.archive import GROUP as ARCHIVE_GROUP
+from services.pipeline.settings import Settings as PipelineSettings
 from services.pipeline.stream import GROUP as STREAM_GROUP
 from services.reorder.consumer import GROUP as REORDER_GROUP
 from tests.deploy_files.cluster import (
@@ -23,28 +33,51 @@ from tests.deploy_files.cluster import (
     name_of,
     our_containers,
     pod,
-    pod_labels,
     settings_of,
     title,
 )
+from tests.deploy_files.network_rules import NETWORK_RULES
 
 Rule = Callable[[Cluster], Iterator[str]]
 
 USER: Final = 10001
-GROUPS: Final = {ANALYTICS_GROUP, ARCHIVE_GROUP, STREAM_GROUP, REORDER_GROUP}
-STORE_ADDRESSES: Final = {
-    "postgres": {"DATABASE_URL", "MIGRATIONS_DATABASE_URL"},
-    "kafka": {"KAFKA_BOOTSTRAP_SERVERS"},
-    "mongo": {"MONGO_URL"},
-    "redis": {"REDIS_URL"},
-    "lake": {"LAKE_URL"},
-    "smtp": {"SMTP_URL"},
+GROUPS: Final = {
+    "analytics-consume": ANALYTICS_GROUP,
+    "pipeline-archive": ARCHIVE_GROUP,
+    "pipeline-stream": STREAM_GROUP,
+    "reorder-consume": REORDER_GROUP,
 }
-"""What a pod may connect to -> the settings that hold its address."""
-
+"""Process -> the group as which it reads."""
+JOBS: Final = {"migrate": ["migrations"], "topics": ["libs.events.ensure_topics"]}
+PAGES: Final = ("api", "docs", "openapi.json", "asyncapi.json")
+"""What a service shows to the outside, below its prefix."""
+_BATCH: Final = PipelineSettings.model_fields
+DISK: Final = {
+    "inventory-api": MOST_AT_ONCE * MOST_BYTES,
+    "pipeline-batch": _BATCH["batch_slots"].default
+    * int(_BATCH["batch_spill_limit"].default.removesuffix("GiB"))
+    * 2**30,
+}
+"""Process -> bytes that it may put into /tmp; of others less than a mebibyte."""
+USE_THE_LAKE: Final = {"pipeline-api", "pipeline-archive", "pipeline-batch"}
 _CPU: Final = re.compile(r"\d+(\.\d+)?|\d+m")
 _BYTES: Final = re.compile(r"\d+(\.\d+)?(k|M|G|T|Ki|Mi|Gi|Ti)?")
 _FIXED_TAG: Final = re.compile(r"v?\d+\.\d+.*")
+_LOGIN: Final = re.compile(r"://[^/\s]*:[^/\s]+@")
+_HASH: Final = re.compile(r"-[a-z0-9]{10}$")
+_KAFKA_LOGIN: Final = {name for name, field in names(KafkaSettings).items() if is_secret(field)} | {
+    "KAFKA_SASL_USERNAME",
+    "KAFKA_OAUTH_CLIENT_ID",
+}
+_SETTINGS: Final[tuple[type[BaseSettings], ...]] = (
+    *SERVICES.values(),
+    KafkaSettings,
+    MigrationSettings,
+    RolePasswords,
+)
+_SECRET_NAMES: Final = {
+    name for settings in _SETTINGS for name, field in names(settings).items() if is_secret(field)
+} | {*PASSWORDS, "AWS_SECRET_ACCESS_KEY"}
 _SECRETS: Final = secrets.contents(dict.fromkeys(PASSWORDS, ""), "")
 """Of the dev overlay, with their keys: the same that production needs."""
 
@@ -99,6 +132,11 @@ def routes_reach_services(cluster: Cluster) -> Iterator[str]:
             root_path = cluster.variables(pod(workload)["containers"][0])["ROOT_PATH"]
             if not path.startswith(f"{root_path}/"):
                 yield f"{title(origin)}: {path} leads to {title(workload)}, which serves {root_path}"
+    shown = {f"/{service}/{page}" for service in SERVICES for page in PAGES} - {"/analytics/asyncapi.json"}
+    for origin in cluster.of("HTTPRoute", "Ingress"):
+        paths = {path for route, path, _, _ in _routes(cluster) if route is origin}
+        if paths != shown:
+            yield f"{title(origin)} shows {sorted(paths ^ shown)} or does not"
 
 
 def references_exist(cluster: Cluster) -> Iterator[str]:
@@ -160,6 +198,11 @@ def every_deployment_has_a_disruption_budget(cluster: Cluster) -> Iterator[str]:
     for budget in cluster.of("PodDisruptionBudget"):
         if len(budget["spec"].keys() & {"minAvailable", "maxUnavailable"}) != 1:
             yield f"{title(budget)} needs one of minAvailable and maxUnavailable"
+        if budget["spec"].get("maxUnavailable") == 0:
+            yield f"{title(budget)} lets nobody drain a node"
+        for workload in cluster.selected_by(budget["spec"]["selector"]):
+            if budget["spec"].get("minAvailable", 0) >= workload["spec"].get("replicas", 1):
+                yield f"{title(budget)} lets nobody drain a node"
         budgets.update(name_of(workload) for workload in cluster.selected_by(budget["spec"]["selector"]))
     for deployment in cluster.of("Deployment"):
         if budgets[name_of(deployment)] != 1:
@@ -202,33 +245,9 @@ def processes_are_probed(cluster: Cluster) -> Iterator[str]:
 def processes_wait_for_migrations(cluster: Cluster) -> Iterator[str]:
     """A process starts when the database is in the version of its release."""
     for workload in cluster.of("Deployment"):
-        waits = [container["args"] for container in pod(workload).get("initContainers", [])]
-        if ["migrations.wait"] not in waits:
-            yield f"{title(workload)} does not wait for the migrations"
-
-
-def network_is_closed(cluster: Cluster) -> Iterator[str]:
-    """Nothing is open by default; a pod reaches the stores whose addresses it is given, and no others."""
-    policies = cluster.of("NetworkPolicy")
-    if not any(
-        policy["spec"]["podSelector"] == {} and policy["spec"].keys() == {"podSelector", "policyTypes"}
-        for policy in policies
-    ):
-        yield "no policy denies by default"
-    for workload in {name_of(workload): workload for workload, _ in our_containers(cluster)}.values():
-        given = {name for container in containers(workload) for name in cluster.variables(container)}
-        wanted = {store for store, addresses in STORE_ADDRESSES.items() if addresses & given}
-        allowed = {
-            name_of(policy).removeprefix("to-")
-            for policy in policies
-            if name_of(policy) != "to-dns" and policy["spec"].get("egress") and _selects(policy, workload)
-        }
-        if wanted != allowed:
-            yield f"{title(workload)} is given {sorted(wanted)} and may reach {sorted(allowed)}"
-    for service in cluster.of("Service"):
-        for workload in cluster.selected_by(service["spec"]["selector"]):
-            if not any(policy["spec"].get("ingress") and _selects(policy, workload) for policy in policies):
-                yield f"nobody may call {title(service)}"
+        runs = [(_image_name(container), container["args"]) for container in pod(workload).get("initContainers", [])]
+        if runs != [("stockflow-migrations", ["migrations.wait"])]:
+            yield f"{title(workload)} does not wait for the migrations: {runs}"
 
 
 def scaling_is_possible(cluster: Cluster) -> Iterator[str]:
@@ -242,14 +261,125 @@ def scaling_is_possible(cluster: Cluster) -> Iterator[str]:
             yield f"Deployment {name} is scaled and says how many replicas it has"
         if scalers > 1:
             yield f"Deployment {name} is scaled by {scalers}"
-    settings = [config_map for config_map in cluster.of("ConfigMap") if "KAFKA_PARTITIONS" in config_map["data"]]
-    partitions = int(settings[0]["data"]["KAFKA_PARTITIONS"])
+    for scaler in cluster.of(*_SCALERS):
+        specification = scaler["spec"]
+        if specification["scaleTargetRef"].get("kind", "Deployment") != "Deployment":
+            yield f"{title(scaler)} scales no Deployment"
+        bounds = [specification.get(name, 1) for name in ("minReplicas", "minReplicaCount")]
+        most = specification.get("maxReplicas") or specification.get("maxReplicaCount")
+        if not 1 <= max(bounds) <= most:
+            yield f"{title(scaler)}: {max(bounds)} to {most} replicas"
+
+
+def consumers_are_scaled_by_their_own_lag(cluster: Cluster) -> Iterator[str]:
+    """KEDA asks the brokers of the consumer for the lag of its group, logged in as they want it."""
+    settings = next(data for item in cluster.of("ConfigMap") if "KAFKA_PARTITIONS" in (data := item["data"]))
+    partitions = int(settings["KAFKA_PARTITIONS"])
     for scaled in cluster.of("ScaledObject"):
+        target = scaled["spec"]["scaleTargetRef"]
+        deployment = cluster.named("Deployment", target["name"])
+        if deployment is None:
+            continue
+        named = [item for item in pod(deployment)["containers"] if item["name"] == target.get("envSourceContainerName")]
+        known = {name for container in named for name in cluster.variables(container)}
         if scaled["spec"]["maxReplicaCount"] > partitions:
             yield f"{title(scaled)}: more replicas than {partitions} partitions"
-        for trigger in (trigger["metadata"] for trigger in scaled["spec"]["triggers"]):
-            if trigger["topic"] not in {topic.name for topic in TOPICS} or trigger["consumerGroup"] not in GROUPS:
-                yield f"{title(scaled)}: nobody reads {trigger['topic']} as {trigger['consumerGroup']}"
+        for trigger in scaled["spec"]["triggers"]:
+            asked = trigger["metadata"]
+            if asked["topic"] not in {topic.name for topic in TOPICS}:
+                yield f"{title(scaled)}: there is no topic {asked['topic']}"
+            if asked["consumerGroup"] != GROUPS.get(target["name"]):
+                yield f"{title(scaled)}: {target['name']} does not read as {asked['consumerGroup']}"
+            if asked.get("bootstrapServersFromEnv") not in known & {"KAFKA_BOOTSTRAP_SERVERS"}:
+                yield f"{title(scaled)} does not know the brokers"
+            if settings["KAFKA_SECURITY_PROTOCOL"].startswith("SASL") and "authenticationRef" not in trigger:
+                yield f"{title(scaled)} cannot log in to the brokers"
+
+
+def everything_runs_from_its_image(cluster: Cluster) -> Iterator[str]:
+    """There is a Deployment for every process and a Job for every step of a release, each from its own image."""
+    wanted = {
+        ("Deployment", process.name): (process.service, [f"services.{process.service}", process.job])
+        for process in (*PROCESSES, MAIL)
+    } | {("Job", name): ("migrations", arguments) for name, arguments in JOBS.items()}
+    found = {
+        (workload["kind"], workload["metadata"]["labels"]["app.kubernetes.io/name"]): workload
+        for workload in cluster.of("Deployment", "Job")
+    }
+    for kind, name in wanted.keys() ^ found.keys():
+        yield f"{kind} {name} is missing, or nobody knows it"
+    for (kind, name), (service, arguments) in wanted.items():
+        if workload := found.get((kind, name)):
+            specification = pod(workload)
+            runs = [(_image_name(item), item.get("args")) for item in specification["containers"]]
+            if runs != [(f"stockflow-{service}", arguments)]:
+                yield f"{title(workload)} runs {runs}"
+            if specification.get("serviceAccountName") != service.replace("migrations", "migrate"):
+                yield f"{title(workload)} runs as the account {specification.get('serviceAccountName')}"
+
+
+def processes_have_their_files(cluster: Cluster) -> Iterator[str]:
+    """A /tmp as large as the code needs, the keys where they are looked for, the lake where it is a folder."""
+    for workload, container in our_containers(cluster):
+        if container["name"] != "process":
+            continue
+        volumes = {volume["name"]: volume for volume in pod(workload)["volumes"]}
+        mounted = {mount["mountPath"]: volumes.get(mount["name"], {}) for mount in container.get("volumeMounts", [])}
+        given = cluster.variables(container)
+        room = _bytes(mounted.get("/tmp", {}).get("emptyDir", {}).get("sizeLimit", "0"))
+        if room < (needed := DISK.get(name_of(workload), 2**20)):
+            yield f"{title(workload)} has {room} bytes in /tmp and needs {needed}"
+        keys, lake = given.get("API_KEYS_FILE"), given.get("LAKE_URL")
+        if keys and container["args"][-1] == API:
+            folder, _, _ = keys.rpartition("/")
+            if mounted.get(folder, {}).get("secret", {}).get("secretName") != "api-keys":
+                yield f"{title(workload)} does not find {keys}"
+        if lake and "://" not in lake and name_of(workload) in USE_THE_LAKE:
+            claims = {path for path, volume in mounted.items() if "persistentVolumeClaim" in volume}
+            if not any(lake.startswith(f"{path}/") for path in claims):
+                yield f"{title(workload)} has no volume for {lake}"
+
+
+def secrets_stay_in_secrets(cluster: Cluster) -> Iterator[str]:
+    """No ConfigMap and no manifest holds a password, nor an address with one."""
+    plain = [(title(item), name, value) for item in cluster.of("ConfigMap") for name, value in item["data"].items()]
+    for workload in cluster.workloads:
+        for container in containers(workload):
+            variables = [item for item in container.get("env", []) if "value" in item]
+            plain += [(title(workload), variable["name"], variable["value"]) for variable in variables]
+    for owner, name, value in plain:
+        if name in _SECRET_NAMES or _LOGIN.search(value):
+            yield f"{owner} shows {name}"
+
+
+def settings_are_valid(cluster: Cluster) -> Iterator[str]:
+    """The settings classes accept what processes are given, every Secret present."""
+    for workload, container in our_containers(cluster):
+        service = container["args"][0].removeprefix("services.")
+        if service in SERVICES:
+            given = {name: value or "secret" for name, value in cluster.variables(container).items() if value != ""}
+            if any(source.get("secretRef", {}).get("name") == f"{service}-kafka" for source in container["envFrom"]):
+                given |= dict.fromkeys(_KAFKA_LOGIN, "secret")
+            # The processes that do without Kafka have no settings of it.
+            environment = {"KAFKA_BOOTSTRAP_SERVERS": "none:9092"} | given
+            with patch.dict(os.environ, environment, clear=True):
+                try:
+                    SERVICES[service]()
+                except ValidationError as error:
+                    yield f"{title(workload)}: {error}"
+
+
+def jobs_outlast_their_release(cluster: Cluster) -> Iterator[str]:
+    """A Job is patient, and nothing in its template changes with a setting: it could not be applied again."""
+    for job in cluster.of("Job"):
+        if job["spec"].get("backoffLimit", 6) < 30 or "activeDeadlineSeconds" in job["spec"]:
+            yield f"{title(job)} gives up before its stores are there"
+        for kind, name, _ in _references(job):
+            if kind == "ConfigMap" and _HASH.search(name):
+                yield f"{title(job)} depends on the content of {name}"
+    kafka = [item["data"] for item in cluster.of("ConfigMap") if "KAFKA_PARTITIONS" in item["data"]]
+    if len(kafka) != 2 or kafka[0] != kafka[1]:
+        yield "the jobs get other settings of Kafka than the processes"
 
 
 def releases_are_told_apart(cluster: Cluster) -> Iterator[str]:
@@ -290,13 +420,30 @@ RULES: Final[tuple[Rule, ...]] = (
     pods_are_restricted,
     processes_are_probed,
     processes_wait_for_migrations,
-    network_is_closed,
+    *NETWORK_RULES,
     scaling_is_possible,
+    consumers_are_scaled_by_their_own_lag,
+    everything_runs_from_its_image,
+    processes_have_their_files,
+    secrets_stay_in_secrets,
+    settings_are_valid,
+    jobs_outlast_their_release,
     releases_are_told_apart,
     rollouts_are_gentle,
 )
 
 _SCALERS: Final = ("HorizontalPodAutoscaler", "ScaledObject")
+
+
+def _image_name(container: Mapping[str, Any]) -> str:
+    return str(container["image"]).rpartition("/")[2].partition(":")[0]
+
+
+def _bytes(quantity: str) -> int:
+    """Of a quantity with a binary unit, such as 20Gi."""
+    number = quantity.rstrip("KMGTi")
+    exponent: int = ("", "Ki", "Mi", "Gi", "Ti").index(quantity.removeprefix(number))
+    return int(number) << 10 * exponent
 
 
 def _port_names(workload: Manifest) -> dict[str, int]:
@@ -364,8 +511,3 @@ def _open_doors(container: Mapping[str, Any], pod_security: Mapping[str, Any]) -
         yield f"{container['name']} may write its root file system"
     if is_ours(container) and user != USER:
         yield f"{container['name']} runs as {user}, the image is made for {USER}"
-
-
-def _selects(policy: Manifest, workload: Manifest) -> bool:
-    wanted = policy["spec"]["podSelector"].get("matchLabels", {})
-    return bool(wanted.items() <= pod_labels(workload).items())

@@ -1,6 +1,7 @@
 """Each check finds the fault that it is there for: one is planted into a sound cluster at a time."""
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy_files import rules, schemas
+from tests.deploy_files import network_rules, rules, schemas
 from tests.deploy_files.cluster import Cluster, Manifest, name_of, pod
 from tests.deploy_files.programs import program
 from tests.deploy_files.rules import Rule
@@ -64,7 +65,43 @@ def _remove(cluster: Cluster, kind: str, name: str) -> None:
     cluster.manifests.remove(_find(cluster, kind, name))
 
 
-FAULTS = (
+def _job(cluster: Cluster, name: str) -> Manifest:
+    [job] = [job for job in cluster.of("Job") if name_of(job).startswith(name)]
+    return job
+
+
+def _tmp(cluster: Cluster, name: str) -> dict[str, Any]:
+    [volume] = [volume["emptyDir"] for volume in _pod(cluster, name)["volumes"] if volume["name"] == "tmp"]
+    assert isinstance(volume, dict)
+    return volume
+
+
+def _unmount(cluster: Cluster, name: str, volume: str) -> None:
+    mounts = _process(cluster, name)["volumeMounts"]
+    mounts.remove(next(mount for mount in mounts if mount["name"] == volume))
+
+
+def _kafka(cluster: Cluster) -> dict[str, str]:
+    """Of the processes, not of the jobs."""
+    [data] = [item["data"] for item in cluster.of("ConfigMap") if re.match("kafka-settings-(?!of-)", name_of(item))]
+    assert isinstance(data, dict)
+    return data
+
+
+def _trigger(cluster: Cluster) -> dict[str, Any]:
+    trigger: dict[str, Any] = _spec(cluster, "ScaledObject", STREAM)["triggers"][0]
+    return trigger
+
+
+_IMAGES = rules.everything_runs_from_its_image
+_FILES = rules.processes_have_their_files
+_SECRETS = rules.secrets_stay_in_secrets
+_JOBS = rules.jobs_outlast_their_release
+_LAG = rules.consumers_are_scaled_by_their_own_lag
+_REACH = network_rules.addresses_can_be_reached
+_CALLERS = network_rules.only_the_known_may_call
+
+SINGLE_FAULTS = (
     Fault(
         "a selector that misses its pods",
         lambda c: _deployment(c)["spec"]["selector"]["matchLabels"].update({"app.kubernetes.io/name": "inventory"}),
@@ -242,20 +279,20 @@ FAULTS = (
     Fault(
         "no default",
         lambda c: _remove(c, "NetworkPolicy", "default-deny"),
-        rules.network_is_closed,
+        network_rules.network_is_closed,
         "no policy denies by default",
     ),
     Fault(
         "a missing policy",
         lambda c: _remove(c, "NetworkPolicy", "to-kafka"),
-        rules.network_is_closed,
+        network_rules.network_is_closed,
         f"Deployment {STREAM} is given",
     ),
     Fault(
         "a store that nobody may call",
         lambda c: _remove(c, "NetworkPolicy", "postgres"),
-        rules.network_is_closed,
-        "nobody may call Service postgres",
+        network_rules.only_the_known_may_call,
+        "StatefulSet postgres may be called by []",
     ),
     Fault(
         "two scalers for one Deployment",
@@ -272,14 +309,14 @@ FAULTS = (
     Fault(
         "more consumers than partitions",
         lambda c: _spec(c, "ScaledObject", STREAM).update(maxReplicaCount=13),
-        rules.scaling_is_possible,
+        rules.consumers_are_scaled_by_their_own_lag,
         "more replicas than 12 partitions",
     ),
     Fault(
         "the lag of a group that does not exist",
         lambda c: _spec(c, "ScaledObject", STREAM)["triggers"][0]["metadata"].update(consumerGroup="stream"),
-        rules.scaling_is_possible,
-        "nobody reads",
+        rules.consumers_are_scaled_by_their_own_lag,
+        "does not read as",
     ),
     Fault(
         "the latest of a store",
@@ -312,6 +349,211 @@ FAULTS = (
         "is killed while it stops",
     ),
 )
+
+# Name, how it is planted, rule, what is said.
+MORE_FAULTS: tuple[tuple[str, Plant, Rule, str], ...] = (
+    ("no mails", lambda c: _remove(c, "Deployment", "pipeline-mail"), _IMAGES, "Deployment pipeline-mail is missing"),
+    ("no migrations", lambda c: _remove(c, "Job", name_of(_job(c, "migrate"))), _IMAGES, "Job migrate is missing"),
+    ("no topics", lambda c: _remove(c, "Job", name_of(_job(c, "topics"))), _IMAGES, "Job topics is missing"),
+    (
+        "another service's image",
+        lambda c: _process(c).update(image="stockflow-reorder:0.1.0"),
+        _IMAGES,
+        "runs [('stock",
+    ),
+    ("another job", lambda c: _process(c).update(args=["services.inventory", "relay"]), _IMAGES, "runs [('stockflow"),
+    ("the default account", lambda c: _pod(c).pop("serviceAccountName"), _IMAGES, "runs as the account None"),
+    (
+        "a misspelt image that waits",
+        lambda c: _pod(c)["initContainers"][0].update(image="stockflow-migration:0.1.0"),
+        rules.processes_wait_for_migrations,
+        "stockflow-migration'",
+    ),
+    (
+        "no volume of the lake",
+        lambda c: _unmount(c, "pipeline-batch", "lake"),
+        _FILES,
+        "pipeline-batch has no volume for",
+    ),
+    ("no lake to archive to", lambda c: _unmount(c, "pipeline-archive", "lake"), _FILES, "archive has no volume for"),
+    ("no /tmp", lambda c: _unmount(c, API, "tmp"), _FILES, "inventory-api has 0 bytes in /tmp"),
+    (
+        "too little room for imports",
+        lambda c: _tmp(c, API).update(sizeLimit="256Mi"),
+        _FILES,
+        "inventory-api has 268435456",
+    ),
+    (
+        "too little room to spill",
+        lambda c: _tmp(c, "pipeline-batch").update(sizeLimit="8Gi"),
+        _FILES,
+        "pipeline-batch has",
+    ),
+    (
+        "keys somewhere else",
+        lambda c: _settings(c, "inventory").update(API_KEYS_FILE="/run/secrets/api-keys.json"),
+        _FILES,
+        "inventory-api does not find /run/secrets/api-keys.json",
+    ),
+    ("a password among settings", lambda c: _kafka(c).update(KAFKA_SASL_PASSWORD="x"), _SECRETS, "KAFKA_SASL_PASSWORD"),
+    ("a login in an address", lambda c: _settings(c, "pipeline").update(X="redis://:pw@redis"), _SECRETS, "shows X"),
+    (
+        "a plain address of the database",
+        lambda c: _process(c)["env"].append({"name": "DATABASE_URL", "value": "postgresql://postgres/"}),
+        _SECRETS,
+        "Deployment inventory-api shows DATABASE_URL",
+    ),
+    (
+        "an unknown level",
+        lambda c: _settings(c, "reorder").update(LOG_LEVEL="verbose"),
+        rules.settings_are_valid,
+        "log_level",
+    ),
+    ("no login", lambda c: _settings(c, "pipeline").update(AUTH_MODE="off"), rules.settings_are_valid, "AUTH_MODE=off"),
+    (
+        "brokers that nobody logs in to",
+        lambda c: (
+            _kafka(c).update(KAFKA_SECURITY_PROTOCOL="SASL_SSL", KAFKA_SASL_MECHANISM="PLAIN"),
+            _process(c, "pipeline-mail")["envFrom"].pop(),
+        ),
+        rules.settings_are_valid,
+        "Deployment pipeline-mail",
+    ),
+    ("an impatient job", lambda c: _job(c, "topics")["spec"].update(backoffLimit=6), _JOBS, "gives up before"),
+    (
+        "a job that changes with a setting",
+        lambda c: pod(_job(c, "topics"))["containers"][0]["envFrom"][0]["configMapRef"].update(
+            name="kafka-settings-4k2h9c7b5g"
+        ),
+        _JOBS,
+        "depends on the content of",
+    ),
+    ("other brokers for the jobs", lambda c: _kafka(c).update(KAFKA_PARTITIONS="24"), _JOBS, "other settings of Kafka"),
+    ("no name servers", lambda c: _remove(c, "NetworkPolicy", "to-dns"), _REACH, "cannot ask for names"),
+    (
+        "a default for one direction",
+        lambda c: _spec(c, "NetworkPolicy", "default-deny").update(policyTypes=["Ingress"]),
+        network_rules.network_is_closed,
+        "no policy denies by default",
+    ),
+    (
+        "no monitoring",
+        lambda c: _remove(c, "NetworkPolicy", "from-monitoring"),
+        _CALLERS,
+        "pipeline-stream may be called by []",
+    ),
+    (
+        "no gateway",
+        lambda c: _remove(c, "NetworkPolicy", "from-gateway"),
+        _CALLERS,
+        "instead of [('namespace stockflow/gate",
+    ),
+    (
+        "a gateway that nobody labels so",
+        lambda c: _spec(c, "NetworkPolicy", "from-gateway")["ingress"][0].update(
+            {"from": [{"namespaceSelector": {"matchLabels": {"gateway": "true"}}}]}
+        ),
+        _CALLERS,
+        "('namespace gateway', 'http')",
+    ),
+    (
+        "an API for everybody",
+        lambda c: _spec(c, "NetworkPolicy", "from-gateway")["ingress"][0].pop("from"),
+        _CALLERS,
+        "('anybody', 'http')",
+    ),
+    (
+        "another port of a store",
+        lambda c: _spec(c, "NetworkPolicy", "to-postgres")["egress"][0]["ports"][0].update(port=5433),
+        _REACH,
+        "cannot reach port 5432 of DATABASE_URL",
+    ),
+    (
+        "a way to everywhere",
+        lambda c: _spec(c, "NetworkPolicy", "to-redis").update(egress=[{}]),
+        _REACH,
+        "to-redis opens every port",
+    ),
+    (
+        "brokers behind a closed port",
+        lambda c: _kafka(c).update(KAFKA_BOOTSTRAP_SERVERS="kafka:9095"),
+        _REACH,
+        "cannot reach port 9095 of KAFKA_BOOTSTRAP_SERVERS",
+    ),
+    (
+        "a lineage server behind a closed port",
+        lambda c: _settings(c, "pipeline").update(OPENLINEAGE_URL="http://marquez:8080"),
+        _REACH,
+        "cannot reach port 8080 of OPENLINEAGE_URL",
+    ),
+    (
+        "no way to the tokens",
+        lambda c: _remove(c, "NetworkPolicy", "to-oauth"),
+        network_rules.network_is_closed,
+        "'oauth'",
+    ),
+    (
+        "a budget of nothing",
+        lambda c: _spec(c, "PodDisruptionBudget", API).update(maxUnavailable=0),
+        rules.every_deployment_has_a_disruption_budget,
+        "lets nobody drain",
+    ),
+    (
+        "a budget that keeps the only one",
+        lambda c: _find(c, "PodDisruptionBudget", API)["spec"].update(minAvailable=1),
+        rules.every_deployment_has_a_disruption_budget,
+        "lets nobody drain",
+    ),
+    (
+        "a scaler of something else",
+        lambda c: _spec(c, "HorizontalPodAutoscaler", API)["scaleTargetRef"].update(kind="StatefulSet"),
+        rules.scaling_is_possible,
+        "scales no Deployment",
+    ),
+    (
+        "more at least than at most",
+        lambda c: _spec(c, "HorizontalPodAutoscaler", API).update(minReplicas=9),
+        rules.scaling_is_possible,
+        "9 to 6 replicas",
+    ),
+    (
+        "another consumer's group",
+        lambda c: _trigger(c)["metadata"].update(consumerGroup="reorder-position"),
+        _LAG,
+        "does not read",
+    ),
+    (
+        "brokers from nowhere",
+        lambda c: _trigger(c)["metadata"].update(bootstrapServersFromEnv="BROKERS"),
+        _LAG,
+        "not know the brok",
+    ),
+    (
+        "another container's brokers",
+        lambda c: _spec(c, "ScaledObject", STREAM)["scaleTargetRef"].update(envSourceContainerName="main"),
+        _LAG,
+        "does not know the brokers",
+    ),
+    (
+        "a scaler that cannot log in",
+        lambda c: _kafka(c).update(KAFKA_SECURITY_PROTOCOL="SASL_SSL"),
+        _LAG,
+        "cannot log in",
+    ),
+    (
+        "a service that is not shown",
+        lambda c: _spec(c, "Ingress", "stockflow")["rules"][0]["http"].update(
+            paths=[
+                path
+                for path in _spec(c, "Ingress", "stockflow")["rules"][0]["http"]["paths"]
+                if "analytics" not in path["path"]
+            ]
+        ),
+        rules.routes_reach_services,
+        "/analytics/api",
+    ),
+)
+FAULTS = (*SINGLE_FAULTS, *(Fault(*fault) for fault in MORE_FAULTS))
 
 SCHEMA_FAULTS: dict[str, tuple[str, str, Plant, str]] = {
     "an unknown field": (
