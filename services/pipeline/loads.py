@@ -104,10 +104,13 @@ async def record_gaps(connection: Connection, applied: Sequence[Applied]) -> Non
     )
 
 
-async def add_facts(connection: Connection, totals: Mapping[Bucket, Totals]) -> None:
+async def add_facts(connection: Connection, totals: Mapping[Bucket, Totals]) -> dict[str, int]:
     """Add hourly totals to the hourly and the daily facts, and mark their stock items and hours dirty.
 
-    They are sent once, by COPY, into a temporary table that lives as long as the connection; sums as text, because
+    Facts of dates that have been dropped stay dropped, or they would begin again at nothing and at revision 1: how many
+    ledger entries each kind of fact leaves out for that, where it does.
+
+    Totals are sent once, by COPY, into a temporary table that lives as long as the connection; sums as text, because
     the client writes a numeric digit by digit.
     """
     await connection.execute(_STAGING)
@@ -115,6 +118,7 @@ async def add_facts(connection: Connection, totals: Mapping[Bucket, Totals]) -> 
     await connection.execute(_ADD_HOURLY)
     await connection.execute(_ADD_DAILY)
     await connection.execute(_MARK_DIRTY)
+    return {row["fact"]: row["entries"] for row in await connection.fetch(_BEYOND_RETENTION)}
 
 
 def _records(totals: Mapping[Bucket, Totals]) -> list[tuple[object, ...]]:
@@ -141,24 +145,27 @@ _STAGING = """
         last_event_at timestamptz
     ) ON COMMIT DELETE ROWS
 """
-_ADD_HOURLY = """
+_DATE = "(bucket_start AT TIME ZONE 'UTC')::date"
+_ADD_HOURLY = f"""
     INSERT INTO hourly_movement AS fact
            (sku, warehouse_id, bucket_start, transaction_type, entries, units_in, units_out, value, last_event_at)
     SELECT sku, warehouse_id, bucket_start, transaction_type, entries, units_in::numeric, units_out::numeric,
            value::numeric, last_event_at
       FROM pg_temp.hourly_total
+     WHERE NOT EXISTS (SELECT FROM fact_retention WHERE fact = 'hourly_movement' AND {_DATE} < kept_from)
      ORDER BY sku, warehouse_id, bucket_start, transaction_type
     ON CONFLICT (sku, warehouse_id, bucket_start, transaction_type)
     DO UPDATE SET entries = fact.entries + excluded.entries, units_in = fact.units_in + excluded.units_in,
                   units_out = fact.units_out + excluded.units_out, value = fact.value + excluded.value,
                   revision = fact.revision + 1, last_event_at = greatest(fact.last_event_at, excluded.last_event_at)
 """
-_ADD_DAILY = """
+_ADD_DAILY = f"""
     INSERT INTO daily_movement AS fact
            (sku, warehouse_id, date, transaction_type, entries, units_in, units_out, value, last_event_at)
-    SELECT sku, warehouse_id, (bucket_start AT TIME ZONE 'UTC')::date, transaction_type, sum(entries),
+    SELECT sku, warehouse_id, {_DATE}, transaction_type, sum(entries),
            sum(units_in::numeric), sum(units_out::numeric), sum(value::numeric), max(last_event_at)
       FROM pg_temp.hourly_total
+     WHERE NOT EXISTS (SELECT FROM fact_retention WHERE fact = 'daily_movement' AND {_DATE} < kept_from)
      GROUP BY 1, 2, 3, 4
      ORDER BY 1, 2, 3, 4
     ON CONFLICT (sku, warehouse_id, date, transaction_type)
@@ -169,6 +176,11 @@ _ADD_DAILY = """
 _MARK_DIRTY = """
     INSERT INTO dirty_stock_item (sku, warehouse_id, bucket_start, transaction_type)
     SELECT sku, warehouse_id, bucket_start, transaction_type FROM pg_temp.hourly_total
+"""
+_BEYOND_RETENTION = f"""
+    SELECT fact, sum(entries)::bigint AS entries
+      FROM fact_retention JOIN pg_temp.hourly_total ON {_DATE} < kept_from
+     GROUP BY fact
 """
 
 

@@ -29,6 +29,9 @@ MOST_AHEAD = timedelta(minutes=5)
 
 REPEATS = Counter("stockflow_stream_repeats_total", "Ledger entries that had been counted before.")
 LATE = Counter("stockflow_stream_late_total", "Ledger entries that filled a gap.")
+BEYOND_RETENTION = Counter(
+    "stockflow_stream_beyond_retention_total", "Ledger entries of dates whose facts have been dropped.", ["fact"]
+)
 SEQUENCE_GAPS = Counter("stockflow_stream_sequence_gaps_total", "Gaps found in the sequences of stock items.")
 
 
@@ -174,7 +177,8 @@ async def _write_facts(connection: Connection, applied: Sequence[Applied], flush
     if flush.changes:
         await loads.mark_dirty(connection, flush.changes)
     if hourly:
-        await loads.add_facts(connection, hourly)
+        for fact, entries in (await loads.add_facts(connection, hourly)).items():
+            BEYOND_RETENTION.labels(fact).inc(entries)
         latest = max(total.last_event_at for total in hourly.values())
         await loads.advance_clock(connection, latest.astimezone(UTC).date())
     SEQUENCE_GAPS.inc(sum(len(item.gaps) for item in applied))

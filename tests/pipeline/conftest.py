@@ -18,6 +18,7 @@ TABLES = (
     "sequence_gap",
     "hourly_movement",
     "daily_movement",
+    "fact_retention",
     "product_version",
     "category_version",
     "warehouse_version",

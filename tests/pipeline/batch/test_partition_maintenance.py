@@ -1,10 +1,12 @@
 """Monthly partitions of the facts: made ahead, grown out of the default partition, dropped by age; the sums stay."""
 
 import asyncio
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from libs.chassis.database import Connection, Pool
 from libs.events.inventory import InventoryUpdate
@@ -136,6 +138,31 @@ async def test_late_events_of_dropped_months_are_dropped_again(
     assert await dates(pool, "daily_movement", "date") == [date(2015, 2, 1), date(2015, 6, 1)]
 
 
+async def test_an_entry_of_a_dropped_month_moves_the_stock_but_begins_no_fact_again(
+    pool: Pool, connection: Connection, maintaining: Settings
+) -> None:
+    keeping = maintaining.model_copy(update={"hourly_facts_months": 1, "daily_facts_months": 4})
+    await apply(connection, *entries(date(2016, 1, 1), date(2016, 4, 1), date(2016, 8, 1)))
+    await maintain(pool, keeping)
+
+    late = entries(date(2016, 1, 1), date(2016, 5, 1), date(2016, 7, 1), first_sequence=4)
+    before = beyond_retention()
+    await apply(connection, *late)
+
+    assert beyond_retention() - before == {"hourly_movement": 2, "daily_movement": 1}
+    assert await dates(pool, "hourly_movement", "(bucket_start AT TIME ZONE 'UTC')::date") == [
+        date(2016, 7, 1),
+        date(2016, 8, 1),
+    ]
+    assert await dates(pool, "daily_movement", "date") == [
+        date(2016, 4, 1),
+        date(2016, 5, 1),
+        date(2016, 7, 1),
+        date(2016, 8, 1),
+    ]
+    assert await pool.fetchval("SELECT last_sequence FROM stock_position") == 6
+
+
 async def test_the_service_may_neither_create_tables_nor_make_the_functions_touch_others(
     connection: Connection,
 ) -> None:
@@ -145,6 +172,11 @@ async def test_the_service_may_neither_create_tables_nor_make_the_functions_touc
         await connection.execute("SELECT create_fact_partition('outbox', '2016-01-01')")
     with pytest.raises(Exception, match="is no fact table"):
         await connection.execute("SELECT drop_facts_before('outbox', '2016-01-01')")
+
+
+def beyond_retention() -> Counter[str]:
+    name = "stockflow_stream_beyond_retention_total"
+    return Counter({fact: int(REGISTRY.get_sample_value(name, {"fact": fact}) or 0) for fact in Fact})
 
 
 async def dates(pool: Pool, table: str, expression: str) -> list[Any]:
