@@ -5,7 +5,7 @@ told or when its snooze ends, and once when the stock has recovered.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
@@ -14,6 +14,7 @@ from libs.events.analytics import Severity
 from services.pipeline.stockout import days_of_supply, stockout_risk
 
 EVEN_CHANCE: Final = 0.5
+LONGEST_SNOOZE: Final = timedelta(days=366)
 _RANK: Final = {severity: rank for rank, severity in enumerate(Severity)}
 
 StockItem = tuple[str, str]
@@ -48,6 +49,10 @@ class AlertResolved(Exception):
 
 class SnoozeNotAhead(Exception):
     """A snooze must end in the future."""
+
+
+class SnoozeTooLong(Exception):
+    """A snooze must end within a year: what is silent for longer is rather resolved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +191,15 @@ def acknowledge(alert: Alert, by: str, now: datetime) -> Alert:
 
 
 def snooze(alert: Alert, until: datetime, now: datetime) -> Alert:
-    """Silent until then, whatever happens; told of again by the first check after it. Raises AlertResolved."""
+    """Silent until then, whatever happens; told of again by the first check after it.
+
+    Raises AlertResolved, SnoozeNotAhead and SnoozeTooLong.
+    """
     _check_live(alert)
     if until <= now:
         raise SnoozeNotAhead("until must be an instant in the future.")
+    if until > now + LONGEST_SNOOZE:
+        raise SnoozeTooLong(f"until must be at most {LONGEST_SNOOZE.days} days ahead.")
     return _revise(alert, now, status=Status.SNOOZED, snoozed_until=until)
 
 

@@ -6,10 +6,10 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 
 from libs.chassis.model import ApiModel
 from libs.chassis.paging import Page, Paging
+from libs.events.envelope import Instant
 from libs.events.inventory import TransactionType
 from services.analytics.filters import ItemFilter
 from services.analytics.routes.parameters import History, VisibleItems, sort_key
@@ -60,8 +60,8 @@ async def list_transactions(
     items: VisibleItems,
     transaction_type: Annotated[TransactionType | None, Query(alias="transactionType")] = None,
     reference_id: Annotated[str | None, Query(alias="referenceId", max_length=256)] = None,
-    occurred_from: Annotated[AwareDatetime | None, Query(alias="occurredFrom")] = None,
-    occurred_to: Annotated[AwareDatetime | None, Query(alias="occurredTo", description="Exclusive.")] = None,
+    occurred_from: Annotated[Instant | None, Query(alias="occurredFrom")] = None,
+    occurred_to: Annotated[Instant | None, Query(alias="occurredTo", description="Exclusive.")] = None,
 ) -> Page[TransactionOut]:
     """Posted stock transactions, the latest first. `sku` and `warehouseId` find those with a matching line."""
     condition = _lines(items) | _between(occurred_from, occurred_to)

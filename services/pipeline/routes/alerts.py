@@ -14,15 +14,16 @@ from libs.chassis.model import ApiModel
 from libs.chassis.paging import Page, Paging
 from libs.chassis.problems import RefusalMap
 from libs.events.analytics import Severity
-from libs.events.envelope import Sku, WarehouseId
+from libs.events.envelope import Instant, Sku, WarehouseId
 from services.pipeline import alert, alert_queries
-from services.pipeline.alert import Alert, AlertResolved, SnoozeNotAhead, Status, UnknownAlert
+from services.pipeline.alert import Alert, AlertResolved, SnoozeNotAhead, SnoozeTooLong, Status, UnknownAlert
 from services.pipeline.routes.access import Reader, Starter
 
 REFUSALS: RefusalMap = {
     UnknownAlert: (404, "not-found"),
     AlertResolved: (409, "invalid-transition"),
     SnoozeNotAhead: (422, "snooze-not-ahead"),
+    SnoozeTooLong: (422, "snooze-too-long"),
 }
 
 router = APIRouter(prefix="/api/v1/alerts", tags=["alerts"])
@@ -33,7 +34,7 @@ AlertId = Annotated[UUID, Path(alias="alertId")]
 class SnoozeIn(ApiModel):
     """How long to be silent."""
 
-    until: Annotated[AwareDatetime, Field(description="An instant in the future.")]
+    until: Annotated[Instant, Field(description="An instant in the future, at most a year ahead.")]
 
 
 class AlertOut(ApiModel):

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from libs.chassis import etag
 from libs.chassis.database import ReadConnection, WriteConnection
 from libs.chassis.model import ApiModel
 from libs.chassis.paging import Page, Paging
-from libs.events.envelope import JsonObject, Sku, WarehouseId
+from libs.events.envelope import Instant, JsonObject, Sku, WarehouseId
 from services.reorder import evaluation, planning, recommendation
 from services.reorder.queries import recommendations
 from services.reorder.recommendation import Outcome, Recommendation, Status
@@ -27,7 +27,7 @@ class RecommendationPatch(ApiModel):
     """What to do with a recommendation."""
 
     status: Literal[Status.DISMISSED, Status.SNOOZED]
-    snoozed_until: Annotated[AwareDatetime | None, Field(description="For `snoozed`: an instant in the future.")] = None
+    snoozed_until: Annotated[Instant | None, Field(description="For `snoozed`: an instant in the future.")] = None
 
 
 class RecommendationOut(ApiModel):

@@ -15,6 +15,7 @@ from services.pipeline.alert import (
     Replenishment,
     Shortage,
     SnoozeNotAhead,
+    SnoozeTooLong,
     Status,
 )
 
@@ -129,6 +130,8 @@ def test_a_resolved_alert_is_over() -> None:
 def test_a_snooze_ends_in_the_future() -> None:
     with pytest.raises(SnoozeNotAhead):
         alert.snooze(a_told_alert(), LATER, LATER)
+    with pytest.raises(SnoozeTooLong):
+        alert.snooze(a_told_alert(), LATER + timedelta(days=367), LATER)
 
 
 def test_acknowledging_twice_names_who_was_first() -> None:

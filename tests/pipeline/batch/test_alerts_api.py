@@ -85,5 +85,8 @@ async def test_what_makes_no_sense_is_refused(client: httpx.AsyncClient) -> None
     past = await client.post(f"/alerts/{found}/snooze", json={"until": "2020-01-01T00:00:00Z"})
 
     assert (past.status_code, past.json()["code"]) == (422, "snooze-not-ahead")
+    for until in ("9999-12-31T23:59:59-12:00", (datetime.now(UTC) + timedelta(days=400)).isoformat()):
+        assert (await client.post(f"/alerts/{found}/snooze", json={"until": until})).status_code == 422
+    assert (await client.get("/alerts")).status_code == 200
     for answer in (await client.get(unknown), await client.post(f"{unknown}/resolve")):
         assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
