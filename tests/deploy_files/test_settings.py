@@ -26,6 +26,5 @@ def test_the_image_sets_settings_that_exist() -> None:
 
 def test_the_image_is_asked_for_its_health_where_it_listens() -> None:
     assert f"EXPOSE {PORT}" in DOCKERFILE
-    assert f"http://127.0.0.1:{PORT}/healthz" in DOCKERFILE
     assert f" PORT={PORT} " in DOCKERFILE
     assert f" OPS_PORT={PORT} " in DOCKERFILE
