@@ -101,7 +101,7 @@ BUILD := $(if $(filter buildah,$(BUILDER)),buildah bud --format docker --isolati
 BUILD += -f deploy/docker/Dockerfile --build-arg VERSION=$(VERSION)
 BUILD += $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE))
 
-init-env:  ## Write random secrets and an API key for Docker Compose, once
+init-env:  ## Write the random secrets and API keys for Docker Compose that are missing
 	$(PYTHON) -m deploy.docker.init_env
 
 image:  ## Build the images, with BUILDER=docker or buildah, on PYTHON_IMAGE

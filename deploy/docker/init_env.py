@@ -2,7 +2,8 @@
 
 One key may do everything; Airflow's may start runs of batch jobs and follow them.
 
-Written once: the stores keep the passwords of their first start. Needs nothing but Python.
+What is there is kept, because the stores keep the passwords of their first start; a later release only adds what it
+wants besides. Needs nothing but Python.
 """
 
 import hashlib
@@ -30,57 +31,59 @@ AIRFLOW_SECRETS: Final = ("AIRFLOW_DATABASE_PASSWORD", "AIRFLOW_PASSWORD", "AIRF
 """Longer than passwords: Airflow signs with HS512, which wants a key of 64 bytes."""
 API_KEY: Final = "API_KEY"
 AIRFLOW_API_KEY: Final = "AIRFLOW_API_KEY"
+_KEYS: Final = {API_KEY: ("admin", ["*"]), AIRFLOW_API_KEY: ("airflow", ["pipeline:read", "pipeline:run"])}
+"""Variable with a key -> the caller's name and scopes."""
 ENV_FILE: Final = Path(".env")
 API_KEYS_FILE: Final = Path(".secrets/api-keys.json")
 
 
-def write(directory: Path) -> bool:
-    """Write the secrets below a directory; False when they are there already."""
-    env_file = directory / ENV_FILE
-    if env_file.exists():
-        return False
-    admin_id, admin_token = _new_api_key()
-    airflow_id, airflow_token = _new_api_key()
-    entries = [
-        _keys_file_entry(admin_id, admin_token, "admin", ["*"]),
-        _keys_file_entry(airflow_id, airflow_token, "airflow", ["pipeline:read", "pipeline:run"]),
-    ]
-    values = {name: secrets.token_urlsafe(24) for name in PASSWORDS}
-    values |= {name: secrets.token_urlsafe(64) for name in AIRFLOW_SECRETS}
-    values |= {API_KEY: admin_token, AIRFLOW_API_KEY: airflow_token}
-    keys_file = directory / API_KEYS_FILE
+def write(directory: Path) -> list[str]:
+    """Write the secrets that are missing below a directory, and return their names."""
+    env_file, keys_file = directory / ENV_FILE, directory / API_KEYS_FILE
+    known = read(directory)
+    added = {name: secrets.token_urlsafe(24) for name in PASSWORDS if name not in known}
+    added |= {name: secrets.token_urlsafe(64) for name in AIRFLOW_SECRETS if name not in known}
+    entries = json.loads(keys_file.read_text()) if keys_file.exists() else []
+    for variable, (name, scopes) in _KEYS.items():
+        token = known.get(variable)
+        if token is None:
+            token = added[variable] = _new_token()
+        if token.split("_")[1] not in {entry["id"] for entry in entries}:
+            entries.append(_keys_file_entry(token, name, scopes))
     keys_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     keys_file.write_text(json.dumps(entries, indent=2))
     # The containers' user must read it. It holds a hash only, in a folder that nobody else may enter.
     keys_file.chmod(0o644)
     env_file.touch(mode=0o600)
-    env_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
-    return True
+    text = env_file.read_text()
+    start = text if not text or text.endswith("\n") else f"{text}\n"
+    env_file.write_text(start + "".join(f"{name}={value}\n" for name, value in added.items()))
+    return list(added)
 
 
 def read(directory: Path) -> dict[str, str]:
-    """What `write` wrote into the env file."""
-    lines = (directory / ENV_FILE).read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if line)
+    """What the env file says, comments left out; empty when there is none."""
+    env_file = directory / ENV_FILE
+    lines = env_file.read_text().splitlines() if env_file.exists() else []
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
-def _new_api_key() -> tuple[str, str]:
-    """Id and token, as `python -m libs.chassis.auth new` makes them."""
-    key_id = secrets.token_hex(4)
-    return key_id, f"sfk_{key_id}_{secrets.token_urlsafe(32)}"
+def _new_token() -> str:
+    """As `python -m libs.chassis.auth new` makes them."""
+    return f"sfk_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
 
 
-def _keys_file_entry(key_id: str, token: str, name: str, scopes: list[str]) -> dict[str, object]:
+def _keys_file_entry(token: str, name: str, scopes: list[str]) -> dict[str, object]:
     sha256 = hashlib.sha256(token.encode()).hexdigest()
-    return {"id": key_id, "name": name, "sha256": sha256, "scopes": scopes}
+    return {"id": token.split("_")[1], "name": name, "sha256": sha256, "scopes": scopes}
 
 
 def main() -> None:
     """Write, and say where."""
     directory = Path.cwd()
-    written = write(directory)
+    added = write(directory)
     sys.stdout.write(
-        f"{ENV_FILE} {'written' if written else 'is there already, and kept'}. Your key:\n"
+        f"Added to {ENV_FILE}: {', '.join(added) or 'nothing, all is there'}. Your key:\n"
         f"    API_KEY={shlex.quote(read(directory)[API_KEY])}\n"
     )
 

@@ -53,8 +53,11 @@ def _postgres(role: str, password: str) -> str:
 def main() -> None:
     """Print the Secrets."""
     directory = Path.cwd()
+    values = read(directory)
+    if missing := [name for name in PASSWORDS if name not in values]:
+        sys.exit(f"{', '.join(missing)} missing: `make init-env` adds it.")
     api_keys = (directory / API_KEYS_FILE).read_text()
-    json.dump(manifest(contents(read(directory), api_keys)), sys.stdout, indent=2)
+    json.dump(manifest(contents(values, api_keys)), sys.stdout, indent=2)
 
 
 if __name__ == "__main__":
