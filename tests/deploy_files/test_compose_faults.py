@@ -182,7 +182,7 @@ FAULTS: tuple[tuple[str, Plant, Rule, str], ...] = (
     ),
     (
         "the installer of the base image",
-        lambda f: _replace(f, "dockerfile", "pip uninstall", "pip check"),
+        lambda f: _replace(f, "dockerfile", "rm -rf /usr/local/bin/pip*", "ls"),
         rules.images_are_lean_and_watched,
         "the result can install",
     ),
