@@ -31,6 +31,7 @@ TABLES = (
     "consumer_offset",
     "dead_letter",
     "run",
+    "job_schedule",
     "alert",
     "mail",
     "weekly_stock_item",

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from typing import Self
 
 from services.pipeline.jobs.job import Interval, Job
 
@@ -27,12 +28,17 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """Where the history of a job begins."""
+    """Where the schedule of a job begins: what lies before is left to backfills."""
 
     interval_start: datetime
-    """Of the earliest interval that it was ever started for."""
-    requested_at: datetime
-    """When it was started for the first time."""
+    """Of the first interval that the schedule owes."""
+    switched_on_at: datetime
+
+    @classmethod
+    def of(cls, job: Job, switched_on_at: datetime) -> Self:
+        """The beginning of a schedule that is switched on now: with the latest interval."""
+        [latest] = job.latest_intervals(switched_on_at, 1)
+        return cls(latest.start, switched_on_at)
 
 
 def lag(last_success: Success | None, now: datetime) -> timedelta | None:
@@ -48,29 +54,31 @@ def freshness(job: Job, last_success: Success | None, now: datetime) -> Freshnes
     return Freshness.FRESH if age.total_seconds() <= job.freshness_seconds else Freshness.STALE
 
 
-def due(
-    job: Job, begun: Collection[tuple[str, Interval]], beginning: Beginning | None, now: datetime
-) -> list[Interval]:
-    """The scheduled intervals that are over and were never begun, oldest first.
+def due(job: Job, begun: Collection[tuple[str, Interval]], beginning: Beginning, now: datetime) -> list[Interval]:
+    """The scheduled intervals that are over and lie within none that was begun, oldest first.
 
-    At most the latest `max_catchup`, and none before the job's beginning. A job that never ran begins with the latest.
+    At most the latest `max_catchup`, and none before the job's beginning.
     """
     return [
         interval
-        for interval in job.latest_intervals(now, 1 if beginning is None else job.max_catchup)
-        if (job.id, interval) not in begun and (beginning is None or interval.start >= beginning.interval_start)
+        for interval in job.latest_intervals(now, job.max_catchup)
+        if interval.start >= beginning.interval_start and not _is_covered(job, interval, begun)
     ]
 
 
+def _is_covered(job: Job, interval: Interval, known: Collection[tuple[str, Interval]]) -> bool:
+    return (job.id, interval) in known or any(its_job == job.id and it.covers(interval) for its_job, it in known)
+
+
 def overdue(
-    job: Job, succeeded: Collection[tuple[str, Interval]], beginning: Beginning | None, now: datetime
+    job: Job, succeeded: Collection[tuple[str, Interval]], beginning: Beginning, now: datetime
 ) -> list[Interval]:
     """The scheduled intervals that have not succeeded though their deadline has passed, oldest first.
 
-    None while the job has not had that time since it was started for the first time.
+    None while the job has not had that time since its schedule was switched on.
     """
     over_by = now - timedelta(seconds=job.deadline_seconds)
-    if beginning is None or beginning.requested_at > over_by:
+    if beginning.switched_on_at > over_by:
         return []
     return due(job, succeeded, beginning, over_by)
 

@@ -41,6 +41,10 @@ class Interval:
         if self.start >= self.end:
             raise ValueError(f"the data interval [{self.start}, {self.end}) is empty")
 
+    def covers(self, other: "Interval") -> bool:
+        """Whether the other lies within this one."""
+        return self.start <= other.start and other.end <= self.end
+
     def dates(self) -> list[date]:
         """The UTC dates of which the interval holds a part."""
         first, last = self.start.astimezone(UTC).date(), (self.end.astimezone(UTC) - timedelta(microseconds=1)).date()

@@ -1,45 +1,18 @@
-"""What the run ledger says of whole jobs: where they began, and which of their intervals are done.
+"""What the ledger says of whole jobs: where their schedules begin, and which of their intervals are done.
 
 Runs of one warehouse do not count: they leave the other warehouses' part of the interval to be done.
 """
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import Final
 
 from libs.chassis.database import Connection
 from services.pipeline.jobs.freshness import Beginning, Success
 from services.pipeline.jobs.job import Interval, Job, Step
 
-
-async def beginnings(connection: Connection, jobs: Collection[str]) -> dict[str, Beginning]:
-    """Job id -> where its history begins; without jobs that were never started."""
-    rows = await connection.fetch(
-        """
-        SELECT job, earliest.interval_start, first.requested_at
-          FROM unnest($1::text[]) AS asked(job)
-         CROSS JOIN LATERAL (SELECT interval_start FROM run WHERE run.job = asked.job AND warehouse_id IS NULL
-                              ORDER BY interval_start LIMIT 1) AS earliest
-         CROSS JOIN LATERAL (SELECT requested_at FROM run WHERE run.job = asked.job AND warehouse_id IS NULL
-                              ORDER BY requested_at LIMIT 1) AS first
-        """,
-        list(jobs),
-    )
-    return {row["job"]: Beginning(row["interval_start"], row["requested_at"]) for row in rows}
-
-
-async def begun_intervals(connection: Connection, since: Mapping[str, datetime]) -> set[tuple[str, Interval]]:
-    """Each (job, interval) that was ever started, whatever became of it: job id -> the earliest start of interest."""
-    rows = await connection.fetch(
-        """
-        SELECT DISTINCT job, interval_start, interval_end
-          FROM unnest($1::text[], $2::timestamptz[]) AS asked(job, since) JOIN run USING (job)
-         WHERE interval_start >= since AND warehouse_id IS NULL
-        """,
-        list(since),
-        list(since.values()),
-    )
-    return {(row["job"], Interval(row["interval_start"], row["interval_end"])) for row in rows}
-
+SCHEDULER: Final = "scheduler"
+"""Who asks for the runs that are due."""
 
 _DONE = """
     SELECT job, interval_start, interval_end, max(finished_at) AS finished_at
@@ -53,11 +26,54 @@ _DONE = """
 step that fails leaves what was there."""
 
 
+async def switch_on(connection: Connection, beginnings: Mapping[str, Beginning]) -> None:
+    """Keep where the schedules of these jobs begin; of one that began before, that stays."""
+    await connection.executemany(
+        "INSERT INTO job_schedule (job, interval_start, switched_on_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        [(job, it.interval_start, it.switched_on_at) for job, it in beginnings.items()],
+    )
+
+
+async def beginnings(connection: Connection) -> dict[str, Beginning]:
+    """Job id -> where its schedule begins; without jobs whose schedule was never switched on."""
+    rows = await connection.fetch("SELECT job, interval_start, switched_on_at FROM job_schedule")
+    return {row["job"]: Beginning(row["interval_start"], row["switched_on_at"]) for row in rows}
+
+
+async def first_start(connection: Connection, job: Job) -> datetime | None:
+    """The start of the earliest interval that the job was ever run for, by whomever; None if it never was."""
+    start: datetime | None = await connection.fetchval(
+        "SELECT min(interval_start) FROM run WHERE job = $1 AND warehouse_id IS NULL", job.id
+    )
+    return start
+
+
+async def begun_intervals(connection: Connection, jobs: Collection[Job], since: datetime) -> set[tuple[str, Interval]]:
+    """Each (job, interval) that ends after `since` and that the scheduler has nothing to do for.
+
+    Every step has succeeded, or a run is queued or running, or the scheduler has started it before: what became of
+    that run is for its retries, and then for people, to mend. Other runs that failed or were cancelled do not count.
+    """
+    rows = await connection.fetch(
+        f"""
+        SELECT job, interval_start, interval_end FROM ({_DONE}) AS done WHERE interval_end > $3
+         UNION
+        SELECT job, interval_start, interval_end FROM run
+         WHERE job = ANY($1) AND interval_end > $3 AND warehouse_id IS NULL
+           AND (status IN ('queued', 'running') OR requested_by = $4)
+        """,
+        *_steps(jobs),
+        since,
+        SCHEDULER,
+    )
+    return {(row["job"], Interval(row["interval_start"], row["interval_end"])) for row in rows}
+
+
 async def succeeded_intervals(
     connection: Connection, jobs: Collection[Job], since: datetime
 ) -> set[tuple[str, Interval]]:
-    """Each (job, interval) from `since` on of which every step has succeeded."""
-    rows = await connection.fetch(f"SELECT * FROM ({_DONE}) AS done WHERE interval_start >= $3", *_steps(jobs), since)
+    """Each (job, interval) that ends after `since` of which every step has succeeded."""
+    rows = await connection.fetch(f"SELECT * FROM ({_DONE}) AS done WHERE interval_end > $3", *_steps(jobs), since)
     return {(row["job"], Interval(row["interval_start"], row["interval_end"])) for row in rows}
 
 

@@ -1,8 +1,8 @@
 """The `schedule` process: starts the runs of `schedules.yaml` that are due, and tells when one misses its deadline.
 
 Any number may run: the one that holds the lock leads, and the lock goes with its connection. What leads starts runs
-through that very connection, so who has lost the lock starts nothing. The key of a run is its interval: even two
-leaders would start each interval once.
+through that very connection, so who has lost the lock starts nothing. Even two
+leaders start each interval once, because each looks at what is begun while it holds the lock of the ledger.
 """
 
 import asyncio
@@ -18,10 +18,11 @@ from libs.events import outbox
 from libs.events.analytics import DataQualityAlert, Severity
 from libs.events.envelope import document_event_id
 from libs.events.postgres import TRANSIENT
-from services.pipeline.jobs import freshness, runs, schedule_queries
+from services.pipeline.jobs import freshness, run_queries, runs, schedule_queries
 from services.pipeline.jobs import job as job_definitions
+from services.pipeline.jobs.freshness import Beginning
 from services.pipeline.jobs.job import Interval, Job
-from services.pipeline.jobs.run import RunInProgress, RunRequest
+from services.pipeline.jobs.run import RunRequest
 from services.pipeline.settings import Settings
 
 BACK_OFF_SECONDS = 2.0
@@ -80,19 +81,18 @@ class Scheduler:
     async def start_due(self, connection: Connection) -> None:
         """Queue a run for every interval that is due, oldest first."""
         now = self._now()
-        jobs = job_definitions.jobs().values()
-        beginnings = await schedule_queries.beginnings(connection, [job.id for job in jobs])
-        windows = {job.id: job.latest_intervals(now, job.max_catchup)[0].start for job in jobs}
-        begun = await schedule_queries.begun_intervals(connection, windows)
-        for job in jobs:
-            for interval in freshness.due(job, begun, beginnings.get(job.id), now):
-                await _start(connection, job, interval)
+        if await _due(connection, now):
+            async with connection.transaction():
+                # Until it ends, nobody else starts anything: what is due now is begun here alone.
+                await run_queries.lock_ledger(connection)
+                for job, interval in await _due(connection, now):
+                    await _start(connection, job, interval)
 
     async def watch(self, connection: Connection) -> None:
         """Measure how old the data of each job are, and tell once when a job has become late."""
         now = self._now()
         jobs = job_definitions.jobs().values()
-        beginnings = await schedule_queries.beginnings(connection, [job.id for job in jobs])
+        beginnings = await _beginnings(connection, now)
         successes = await schedule_queries.last_successes(connection, jobs)
         longest_ago = min(
             job.latest_intervals(now - timedelta(seconds=job.deadline_seconds), job.max_catchup)[0].start
@@ -102,7 +102,7 @@ class Scheduler:
         for job in jobs:
             if (age := freshness.lag(successes.get(job.id), now)) is not None:
                 DATA_AGE.labels(job.id).set(age.total_seconds())
-            late = freshness.overdue(job, succeeded, beginnings.get(job.id), now)
+            late = freshness.overdue(job, succeeded, beginnings[job.id], now)
             OVERDUE.labels(job.id).set(len(late))
             if late and job.id not in self._late:
                 await self._tell(connection, job, late, now)
@@ -125,17 +125,29 @@ class Scheduler:
         self._late.clear()
 
 
+async def _beginnings(connection: Connection, now: datetime) -> dict[str, Beginning]:
+    """Job id -> where its schedule begins: now, of a job that the schedules did not have before."""
+    known = await schedule_queries.beginnings(connection)
+    new = {job.id: Beginning.of(job, now) for job in job_definitions.jobs().values() if job.id not in known}
+    if new:
+        await schedule_queries.switch_on(connection, new)
+        known = await schedule_queries.beginnings(connection)
+    return known
+
+
+async def _due(connection: Connection, now: datetime) -> list[tuple[Job, Interval]]:
+    jobs = job_definitions.jobs().values()
+    beginnings = await _beginnings(connection, now)
+    longest_ago = min(job.latest_intervals(now, job.max_catchup)[0].start for job in jobs)
+    begun = await schedule_queries.begun_intervals(connection, jobs, longest_ago)
+    return [(job, interval) for job in jobs for interval in freshness.due(job, begun, beginnings[job.id], now)]
+
+
 async def _start(connection: Connection, job: Job, interval: Interval) -> None:
-    request = RunRequest(job.id, interval, "scheduler", max_attempts=job.retries + 1)
-    try:
-        async with connection.transaction():
-            started = await runs.start(connection, request, key=f"schedule/{job.id}/{interval}")
-    except RunInProgress as error:
-        log.info("scheduler.left_to_others", job=job.id, interval=str(interval), reason=str(error))
-        return
-    if started.is_new:
-        log.info("scheduler.started", job=job.id, interval=str(interval), run_id=str(started.run_id))
-        STARTED.labels(job.id).inc()
+    request = RunRequest(job.id, interval, schedule_queries.SCHEDULER, max_attempts=job.retries + 1)
+    started = await runs.start(connection, request)
+    log.info("scheduler.started", job=job.id, interval=str(interval), run_id=str(started.run_id))
+    STARTED.labels(job.id).inc()
 
 
 def _deadline_missed(job: Job, late: list[Interval], now: datetime) -> DataQualityAlert:

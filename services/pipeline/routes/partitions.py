@@ -70,13 +70,13 @@ async def list_partitions(
     """The dates of a dataset, the latest first, with those that its job owes since it first ran."""
     job, step = writer_of(dataset)
     now = datetime.now(UTC)
-    first = (await schedule_queries.beginnings(connection, [job.id])).get(job.id)
+    first = await schedule_queries.first_start(connection, job)
     last_success = await schedule_queries.last_step_success(connection, job, step)
 
     known = dataset_partition.c.date - literal(FIRST_OF_1970, Date)
     days = select(type_coerce(known, Integer).label("day")).where(dataset_partition.c.dataset == dataset)
     if first is not None:
-        owed = (_day(first.interval_start.astimezone(UTC).date()), _day(freshness.last_closed_date(job, now)))
+        owed = (_day(first.astimezone(UTC).date()), _day(freshness.last_closed_date(job, now)))
         days = union(days, select(func.generate_series(*owed).label("day")))  # type: ignore[assignment]
     day = days.subquery().c.day
     day_date = literal(FIRST_OF_1970, Date) + day

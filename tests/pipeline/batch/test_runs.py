@@ -127,8 +127,8 @@ async def test_a_run_of_one_warehouse_does_not_stand_for_the_interval(
     await executed(pool, settings, await start(pool, a_request(warehouse_id="X")))
     job = find("inventory_etl")
 
-    assert await schedule_queries.begun_intervals(connection, {job.id: THE_DAY.start}) == set()
-    assert await schedule_queries.beginnings(connection, [job.id]) == {}
+    assert await schedule_queries.begun_intervals(connection, [job], THE_DAY.start) == set()
+    assert await schedule_queries.first_start(connection, job) is None
     assert await schedule_queries.last_successes(connection, [job]) == {}
     assert await run_queries.statuses(connection, job.id, THE_DAY.start, THE_DAY.end, None) == {}
     assert await run_queries.statuses(connection, job.id, THE_DAY.start, THE_DAY.end, "X") == {

@@ -13,7 +13,7 @@ import pytest
 
 from libs.chassis.database import Connection, Pool, own_connection
 from services.pipeline.app import create_app
-from services.pipeline.jobs import freshness, runs
+from services.pipeline.jobs import freshness, runs, schedule_queries
 from services.pipeline.jobs.freshness import Beginning, Freshness, Success
 from services.pipeline.jobs.job import Interval, Job, find, jobs
 from services.pipeline.jobs.run import RunRequest, RunStatus
@@ -97,7 +97,7 @@ def hours_before(interval: Interval, count: int) -> list[Interval]:
 
 
 def test_a_job_that_never_ran_begins_with_the_latest_interval() -> None:
-    assert freshness.due(find(HOURLY), set(), None, NOON) == [LAST_HOUR]
+    assert freshness.due(find(HOURLY), set(), Beginning.of(find(HOURLY), NOON), NOON) == [LAST_HOUR]
 
 
 def test_an_interval_is_due_once_it_is_over() -> None:
@@ -135,10 +135,9 @@ def test_deadlines_and_freshness_leave_time_for_the_job(job: Job) -> None:
 def test_a_job_is_not_late_before_it_has_had_its_time() -> None:
     job = find(DAILY)
     [interval] = job.latest_intervals(NOON, 1)
-    beginning = Beginning(interval.start, requested_at=NOON)
+    beginning = Beginning(interval.start, switched_on_at=NOON)
     in_time = NOON + timedelta(seconds=job.deadline_seconds)
 
-    assert freshness.overdue(job, set(), None, NOON) == []
     assert freshness.overdue(job, set(), beginning, in_time - timedelta(seconds=1)) == []
     assert freshness.overdue(job, set(), beginning, in_time) == [interval]
 
@@ -188,10 +187,47 @@ async def test_what_failed_for_good_is_left_to_people(pool: Pool, settings: Sett
     assert await started(connection) == [LAST_HOUR]
 
 
+async def test_a_run_by_hand_in_the_past_starts_nothing_else(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    long_ago = hours_before(LAST_HOUR, 72)[0]
+    await succeed(pool, settings, HOURLY, long_ago)
+    async with a_leader(settings, Clock()) as (scheduler, leader):
+        await scheduler.start_due(leader)
+
+    assert await started(connection) == [long_ago, LAST_HOUR]
+
+
+async def test_only_runs_that_succeed_go_on_or_are_the_schedulers_own_take_an_interval(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    cancelled, in_part, live, longer, within, never = hours_before(LAST_HOUR, 5)
+    assert longer.end == within.start
+    await schedule_queries.switch_on(connection, {HOURLY: since(cancelled.start)})
+    async with connection.transaction():
+        run = await runs.start(connection, RunRequest(HOURLY, cancelled, "test"))
+        await runs.cancel(connection, run.run_id, "test")
+        part = await runs.start(connection, RunRequest(HOURLY, in_part, "test", ("aggregate_transactions",)))
+    assert await executed(pool, settings, part.run_id) is RunStatus.SUCCEEDED
+    await succeed(pool, settings, HOURLY, Interval(longer.start, within.end))
+    async with connection.transaction():
+        await runs.start(connection, RunRequest(HOURLY, live, "test"))
+
+    async with a_leader(settings, Clock()) as (scheduler, leader):
+        await scheduler.start_due(leader)
+        await scheduler.start_due(leader)
+
+    rows = await connection.fetch(
+        "SELECT interval_start, interval_end FROM run WHERE job = $1 AND requested_by = 'scheduler' ORDER BY 1", HOURLY
+    )
+    assert [Interval(*row) for row in rows] == [cancelled, in_part, never]
+
+
 async def test_of_two_schedulers_one_leads_and_each_interval_is_started_once(
     pool: Pool, settings: Settings, connection: Connection
 ) -> None:
-    await succeed(pool, settings, HOURLY, hours_before(LAST_HOUR, 72)[0])
+    first = hours_before(LAST_HOUR, 72)[0]
+    await schedule_queries.switch_on(connection, {HOURLY: since(first.start)})
     polls_often = settings.model_copy(update={"scheduler_poll_seconds": 0.01})
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -206,7 +242,8 @@ async def test_of_two_schedulers_one_leads_and_each_interval_is_started_once(
 async def test_even_two_leaders_start_each_interval_once(
     pool: Pool, settings: Settings, connection: Connection
 ) -> None:
-    await succeed(pool, settings, HOURLY, hours_before(LAST_HOUR, 24)[0])
+    first = hours_before(LAST_HOUR, 24)[0]
+    await schedule_queries.switch_on(connection, {HOURLY: since(first.start)})
     async with a_leader(settings, Clock()) as (one, its), a_leader(settings, Clock()) as (other, others):
         await asyncio.gather(one.start_due(its), other.start_due(others))
 
@@ -218,7 +255,7 @@ async def test_when_the_leader_is_killed_another_takes_over(
 ) -> None:
     longest = find(HOURLY).max_catchup
     first = find(HOURLY).latest_intervals(utc_now(), longest)[0]
-    await succeed(pool, settings, HOURLY, first)
+    await schedule_queries.switch_on(connection, {HOURLY: since(first.start)})
     async with a_schedule_process(settings) as leader:
         await until_started(connection, 2)
         async with a_schedule_process(settings) as other:
@@ -251,7 +288,6 @@ async def test_a_missed_deadline_is_told_once_until_the_job_is_on_time_again(
     deadline = LAST_HOUR.end + timedelta(seconds=find(HOURLY).deadline_seconds)
     async with a_leader(settings, clock) as (scheduler, leader):
         await scheduler.start_due(leader)
-        await connection.execute("UPDATE run SET requested_at = $1", LAST_HOUR.end)
         told = []
         for now in (deadline - timedelta(seconds=1), deadline, deadline + HOUR / 4):
             clock.now = now
