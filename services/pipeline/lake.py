@@ -281,6 +281,8 @@ class PartitionedTable:
             table,
             pa.RecordBatchReader.from_batches(self._schema, (self._dated(batch) for batch in rows)),
             mode="overwrite",
+            # A table of an earlier release gets the columns that it lacks; they are null in its other rows.
+            schema_mode="merge",
             predicate=_in_partitions(days, warehouse_id),
             writer_properties=_ZSTD,
             commit_properties=CommitProperties(app_transactions=[Transaction(self.name, watermark)]),

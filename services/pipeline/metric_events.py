@@ -64,7 +64,7 @@ def trend_analyzed(metric: asyncpg.Record) -> TrendAnalyzed:
 
 
 def metrics_calculated(metric: asyncpg.Record, revision: int, at: datetime) -> MetricsCalculated:
-    """The event of a row of `daily_metric`; the class of a stock item among all others is not the batch's to say."""
+    """The event of a row of `daily_metric`."""
     return MetricsCalculated(
         event_id=stock_item_event_id("METRICS_CALCULATED", metric["warehouse_id"], metric["sku"], revision),
         sku=metric["sku"],
@@ -77,8 +77,8 @@ def metrics_calculated(metric: asyncpg.Record, revision: int, at: datetime) -> M
         turnover=metric["turnover_30"],
         days_of_supply=metric["days_of_supply"],
         stockout_risk=metric["stockout_risk"],
-        abc_class=None,
-        xyz_class=None,
+        abc_class=metric["abc_class"],
+        xyz_class=metric["xyz_class"],
     )
 
 

@@ -116,11 +116,13 @@ DAILY_METRIC: Final = Contract(
             pa.field("turnover_90", pa.float64()),
             pa.field("days_of_supply", pa.float64()),
             _required("stockout_risk", pa.float64()),
+            pa.field("abc_class", pa.string()),
+            pa.field("xyz_class", pa.string()),
         ]
     ),
     {"stockout_risk": (0, 1), **{f"sd_daily_{days}": _ANY_COUNT for days in (7, 30, 90)}},
 )
-"""Velocity, trend, turnover, days of supply and stockout risk of every snapshot."""
+"""Velocity, trend, turnover, days of supply, stockout risk and ABC/XYZ class of every snapshot."""
 
 MOVEMENT_AGGREGATE: Final = Contract(
     "movement_aggregate",

@@ -151,7 +151,8 @@ async def metrics_page(
     """The metrics of a date, or of one warehouse on it, for the next stock items after the given one."""
     return await connection.fetch(
         """
-        SELECT date, sku, warehouse_id, turnover_30, days_of_supply, stockout_risk FROM daily_metric
+        SELECT date, sku, warehouse_id, turnover_30, days_of_supply, stockout_risk, abc_class, xyz_class
+          FROM daily_metric
          WHERE date = $1 AND (sku, warehouse_id) > ($3, $4) AND ($2::text IS NULL OR warehouse_id = $2)
          ORDER BY sku, warehouse_id LIMIT $5
         """,

@@ -166,7 +166,7 @@ async def generate_aggregated_metrics(context: Context) -> StepResult:
         partitions=names_of(due),
         watermark_to=watermark,
         figures={"publishedEvents": published},
-        reads=("lake:item_days", "lake:daily_snapshot"),
+        reads=("lake:item_days", "lake:daily_snapshot", "postgres:pipeline.product_versions_v1"),
         writes=("lake:daily_metric", "postgres:pipeline.daily_metric", "kafka:analytics-events"),
     )
 
@@ -339,13 +339,15 @@ def _calculate_metrics(context: Context, days: Sequence[int], watermark: int) ->
     if not days:
         return 0
     settings = context.settings
+    products = extraction.read_dimensions(settings.database_url.get_secret_value()).products
     with engine_of(settings) as engine:
         moved = _read(context, engine, ITEM_DAYS, days[0] - LONGEST_WINDOW_DAYS + 1, days[-1])
         stock = _read(context, engine, DAILY_SNAPSHOT, days[0], days[-1])
         stock = stock.semi_join(engine.days(days), "day")
         risk_column = DAILY_METRIC.schema.get_field_index("stockout_risk")
         schema = DAILY_METRIC.schema.remove(risk_column).append(pa.field("quantity_on_hand", pa.int64()))
-        calculated = engine.rows(transformation.metrics(moved, stock), schema)
+        figures = transformation.metrics(moved, stock)
+        calculated = engine.rows(transformation.classified(figures, engine.table(products)), schema)
         rows = pa.RecordBatchReader.from_batches(
             DAILY_METRIC.schema, (_with_risk(batch, settings) for batch in calculated)
         )

@@ -43,7 +43,7 @@ DAILY_METRIC: Final = Target(
         **_STOCK_ITEM,
         **_same(*(f"{figure}_{days}" for figure in ("demand", "velocity", "sd_daily") for days in (7, 30, 90))),
         **_same("change_ratio_30d", "slope_per_day", "t_statistic", "direction"),
-        **_same("turnover_30", "turnover_90", "days_of_supply", "stockout_risk"),
+        **_same("turnover_30", "turnover_90", "days_of_supply", "stockout_risk", "abc_class", "xyz_class"),
     },
 )
 MOVEMENT_AGGREGATE: Final = Target(

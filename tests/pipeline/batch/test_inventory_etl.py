@@ -272,6 +272,7 @@ async def test_the_latest_metrics_are_published(
         ("METRICS_CALCULATED", "B", "2026-01-02"),
     ]
     assert events[0]["daysOfSupply"] == pytest.approx(70)
+    assert [(event["abcClass"], event["xyzClass"]) for event in events] == [("C", "Z"), ("C", None)]
     assert len(AnalyticsEvents.validate_json(json.dumps(events))) == 2
 
 

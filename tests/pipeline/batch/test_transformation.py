@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date, timedelta
+from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
@@ -18,9 +19,10 @@ FIRST = date(2026, 1, 1).toordinal() - date(1970, 1, 1).toordinal()
 TYPES = {"SALE": -1, "RETURN": 1, "RECEIPT": 1, "WRITE_OFF": -1, "OPENING_BALANCE": 1}
 SCALE_OF_DECIMALS = pa.decimal128(38, 0)
 METRICS = pa.schema(
-    [field for field in contract.DAILY_METRIC.schema if field.name != "stockout_risk"]
+    [each for each in contract.DAILY_METRIC.schema if each.name not in ("stockout_risk", "abc_class", "xyz_class")]
     + [pa.field("quantity_on_hand", pa.int64())]
 )
+CLASSES = [contract.DAILY_METRIC.schema.field(name) for name in ("abc_class", "xyz_class")]
 SNAPSHOTS = pa.schema(list(contract.DAILY_SNAPSHOT.schema)[:6])
 
 # stock item, days after the first, type, units
@@ -118,6 +120,66 @@ def test_turnover_is_that_of_the_daily_stock(engine: Engine, moves: Entries) -> 
             assert row[f"turnover_{window}"] == pytest.approx(expected)
         per_day = row["velocity_30"]
         assert row["days_of_supply"] == (pytest.approx(daily_stock[-1] / per_day) if per_day > 0 else None)
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1),
+            st.sampled_from("XY"),
+            st.sampled_from([-5, 0, 1, 5, 10, 15, 80, 2**40]),
+            st.sampled_from([None, 0, 1_000_000, 2_500_000]),
+            st.sampled_from([0.0, 0.5, 1.0, 1.5]),
+        ),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_classes_are_those_of_the_definitions(
+    engine: Engine, items: list[tuple[int, str, int, int | None, float]]
+) -> None:
+    figures: list[dict[str, Any]] = [
+        {
+            "sku": f"S{number}",
+            "warehouse_id": warehouse_id,
+            "day": FIRST + day,
+            "demand_90": demand,
+            "velocity_90": demand / 90,
+            "sd_daily_90": abs(demand) / 90 * cv,
+        }
+        for number, (day, warehouse_id, demand, _, cv) in enumerate(items)
+    ]
+    types = pa.schema(contract.DAILY_METRIC.schema.field(name) for name in figures[0])
+    costs = {row["sku"]: cost for row, (*_, cost, _) in zip(figures, items, strict=True)}
+    products = versions({"sku": list(costs), "unit_cost_micros": [*costs.values()]})
+    products = products.set_column(1, "unit_cost_micros", products["unit_cost_micros"].cast(pa.int64()))
+
+    classified = transformation.classified(engine.table(pa.Table.from_pylist(figures, types)), engine.table(products))
+    found = engine.rows(classified, pa.schema([*types, *CLASSES])).read_all().to_pylist()
+
+    expected = abc_classes(figures, costs)
+    assert len(found) == len(figures)
+    for row, (*_, cv) in zip(sorted(found, key=lambda row: int(row["sku"][1:])), items, strict=True):
+        assert row["abc_class"] == expected[row["sku"]]
+        assert row["xyz_class"] == ({0.0: "X", 0.5: "X", 1.0: "Y", 1.5: "Z"}[cv] if row["demand_90"] > 0 else None)
+
+
+def abc_classes(figures: list[dict[str, Any]], costs: dict[str, int | None]) -> dict[str, str | None]:
+    """Sku -> class, where each sku is in one warehouse and day only."""
+    classes: dict[str, str | None] = {}
+    for group in {(row["warehouse_id"], row["day"]) for row in figures}:
+        own = [row for row in figures if (row["warehouse_id"], row["day"]) == group]
+        classes |= {row["sku"]: "C" if row["demand_90"] <= 0 else None for row in own}
+        values = {row["sku"]: row["demand_90"] * cost for row in own if (cost := costs[row["sku"]]) is not None}
+        sold = {sku: value for sku, value in values.items() if value > 0}
+        classes |= {sku: "C" for sku, value in values.items() if value == 0}
+        so_far = 0
+        for sku in sorted(sold, key=lambda sku: (-sold[sku], sku)):
+            so_far += sold[sku]
+            share = Fraction(so_far, sum(sold.values()))
+            classes[sku] = "A" if share <= Fraction(80, 100) else "B" if share <= Fraction(95, 100) else "C"
+    return classes
 
 
 def test_a_snapshot_holds_every_item_that_ever_moved(engine: Engine) -> None:
