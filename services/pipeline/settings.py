@@ -1,13 +1,21 @@
 """Settings of the pipeline service."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from libs.chassis.settings import ServiceSettings
 from libs.events.settings import KafkaSettings
 
 MailAddress = Annotated[str, Field(pattern=r"^[!-?A-~]+@[!-?A-~]+$")]
+
+
+def _plain_folder(url: str) -> str:
+    """The address. Raises ValueError for a folder that the lake's readers and writers would not all find alike."""
+    if not url.startswith("s3://") and re.search(r"^~|%[0-9A-Fa-f]{2}|[\x00-\x1f\x7f]", url):
+        raise ValueError("a folder must not begin with ~, which nobody expands, nor hold a percent escape or a newline")
+    return url
 
 
 class Settings(ServiceSettings):
@@ -18,7 +26,7 @@ class Settings(ServiceSettings):
     mongo_url: SecretStr = Field(
         description="MongoDB with the history, read by the reconciliation and by data_quality_check."
     )
-    lake_url: str = Field(
+    lake_url: Annotated[str, AfterValidator(_plain_folder)] = Field(
         pattern=r"^(s3://[^/].*|/.*|[^:]+)$",
         description="Folder or s3:// address of the lake. For S3, AWS_* variables say where it is and who asks.",
     )

@@ -14,6 +14,7 @@ import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
+from pydantic import ValidationError
 
 from libs.chassis.database import Connection, Pool
 from libs.events.analytics import DataQualityAlert, Severity
@@ -25,6 +26,7 @@ from libs.events.topics import ANALYTICS_EVENTS, INVENTORY_EVENTS, TOPICS
 from services.pipeline.archive import GROUP, LakeSink
 from services.pipeline.event_table import EventTable, models_of, warehouse_partition
 from services.pipeline.lake import LakeTable, is_transient
+from services.pipeline.settings import Settings
 from tests.factories import NOON, an_inventory_update
 from tests.pipeline.batches import TOPIC, a_batch
 from tests.pipeline.test_stream import an_external_update
@@ -288,3 +290,9 @@ async def test_dead_letters_are_appended_when_their_time_has_come(sink: LakeSink
     assert offsets(lake) == [0, 1]
     statuses = await pool.fetch("SELECT DISTINCT status FROM dead_letter WHERE group_name = $1", GROUP)
     assert [row["status"] for row in statuses] == ["resolved"]
+
+
+@pytest.mark.parametrize("lake_url", ["~/lake", "/tmp/a%20b", "/tmp/a\nb"])
+def test_a_folder_that_not_everybody_would_find_is_refused(lake_url: str, settings: Settings) -> None:
+    with pytest.raises(ValidationError, match="a folder must not"):
+        Settings.model_validate({**settings.model_dump(), "lake_url": lake_url})
