@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import getpass
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -44,7 +45,15 @@ from services.pipeline.jobs.run import (
 from services.pipeline.settings import Settings
 
 POLL_SECONDS = 0.5
+MOST = 1_000_000
+
+
+class EmptyRange(Exception):
+    """The range ends before it begins."""
+
+
 REFUSALS = (
+    EmptyRange,
     UnknownJob,
     NotByWarehouse,
     IntervalNotOver,
@@ -73,6 +82,9 @@ def main() -> None:
     except REFUSALS as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(REFUSED)
+    except Fenced as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -86,6 +98,7 @@ async def _connected(command: Command, settings: Settings, arguments: argparse.N
 async def _run(pool: Pool, settings: Settings, arguments: argparse.Namespace) -> int:
     steps = tuple(arguments.step) if arguments.step else None
     parameters = {"full": True} if arguments.full else {}
+    _check_range(arguments)
     interval = Interval(arguments.start, arguments.end)
     request = RunRequest(
         arguments.job, interval, getpass.getuser(), steps, parameters, warehouse_id=arguments.warehouse
@@ -95,8 +108,8 @@ async def _run(pool: Pool, settings: Settings, arguments: argparse.Namespace) ->
         started = await runs.start(connection, request, key=arguments.key)
     print(f"run {started.run_id}" + ("" if started.is_new else " (already there)"))
     with _step_bars() as observe:
-        status = await _carry_out(pool, settings, started.run_id, observe)
-    return _told(status)
+        await _carry_out(pool, settings, started.run_id, observe)
+    return await _told(pool, started.run_id)
 
 
 async def _carry_out(pool: Pool, settings: Settings, run_id: UUID, observe: Observer) -> RunStatus:
@@ -132,8 +145,17 @@ async def _execute(pool: Pool, settings: Settings, arguments: argparse.Namespace
         claim = await run_queries.claimed(connection, arguments.run_id, arguments.attempt)
     if claim is None:
         raise Fenced(f"attempt {arguments.attempt} of run {arguments.run_id} does not count any more")
-    status = await Execution(claim, pool, settings, ignore).run()
-    return SUCCEEDED if status is RunStatus.SUCCEEDED else FAILED
+    try:
+        status = await Execution(claim, pool, settings, ignore).run()
+    except Fenced as error:
+        sys.stderr.write(f"{error}\n")
+        status = RunStatus.FAILED
+    if status is not RunStatus.SUCCEEDED:
+        # Threads of steps that were cancelled or timed out cannot be: they must not go on writing.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(FAILED)
+    return SUCCEEDED
 
 
 async def _list(pool: Pool, _settings: Settings, arguments: argparse.Namespace) -> int:
@@ -167,8 +189,8 @@ async def _retry(pool: Pool, settings: Settings, arguments: argparse.Namespace) 
         await runs.end_lost(connection, settings.batch_lost_seconds)
         await runs.retry(connection, arguments.run_id)
     with _step_bars() as observe:
-        status = await _carry_out(pool, settings, arguments.run_id, observe)
-    return _told(status)
+        await _carry_out(pool, settings, arguments.run_id, observe)
+    return await _told(pool, arguments.run_id)
 
 
 async def _cancel(pool: Pool, _settings: Settings, arguments: argparse.Namespace) -> int:
@@ -179,25 +201,32 @@ async def _cancel(pool: Pool, _settings: Settings, arguments: argparse.Namespace
 
 async def _backfill(pool: Pool, settings: Settings, arguments: argparse.Namespace) -> int:
     job = job_definitions.find(arguments.job)
+    _check_range(arguments)
     async with acquired(pool) as connection:
-        known = await run_queries.statuses(connection, job.id, arguments.start, arguments.end, arguments.warehouse)
+        known = await run_queries.history(connection, job, arguments.start, arguments.end, arguments.warehouse)
     intervals = wanted(job.intervals(arguments.start, arguments.end), known, arguments.which)
     if arguments.dry_run:
         _print(map(str, intervals))
         return SUCCEEDED
+    requests = [RunRequest(job.id, each, getpass.getuser(), warehouse_id=arguments.warehouse) for each in intervals]
+    for request in requests:
+        runs.check(request)
     slots = asyncio.Semaphore(arguments.parallel)
 
-    async def fill(interval: Interval) -> RunStatus:
+    async def fill(request: RunRequest) -> RunStatus:
         async with slots:
-            async with acquired(pool) as connection, connection.transaction():
-                request = RunRequest(job.id, interval, getpass.getuser(), warehouse_id=arguments.warehouse)
-                started = await runs.start(connection, request)
+            try:
+                async with acquired(pool) as connection, connection.transaction():
+                    started = await runs.start(connection, request)
+            except RunInProgress as error:
+                print(f"{request.interval} {error}")
+                return RunStatus.FAILED
             status = await _carry_out(pool, settings, started.run_id, ignore)
-            print(f"{interval} run {started.run_id} {status}")
+            print(f"{request.interval} run {started.run_id} {status}")
             return status
 
     async with asyncio.TaskGroup() as tasks:
-        filled = [tasks.create_task(fill(interval)) for interval in intervals]
+        filled = [tasks.create_task(fill(request)) for request in requests]
     return SUCCEEDED if all(task.result() is RunStatus.SUCCEEDED for task in filled) else FAILED
 
 
@@ -223,9 +252,15 @@ def _step_bars() -> Iterator[Observer]:
         yield observe
 
 
-def _told(status: RunStatus) -> int:
-    print(status)
-    return SUCCEEDED if status is RunStatus.SUCCEEDED else FAILED
+async def _told(pool: Pool, run_id: UUID) -> int:
+    """Print how a run ended, and why if it did not succeed."""
+    async with acquired(pool) as connection:
+        row = await runs.found(connection, run_id)
+    print(row["status"])
+    if row["status"] == RunStatus.SUCCEEDED:
+        return SUCCEEDED
+    sys.stderr.write(f"{row['error'] or row['status']}\n")
+    return FAILED
 
 
 def _print(lines: Iterable[str]) -> None:
@@ -256,8 +291,24 @@ def _step_line(step: asyncpg.Record) -> str:
 
 
 def _instant(text: str) -> datetime:
-    instant = datetime.fromisoformat(text)
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    try:
+        instant = datetime.fromisoformat(text)
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f"{text} is no UTC date or instant") from error
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1 to {MOST}")
+    return int(text)
+
+
+def _check_range(arguments: argparse.Namespace) -> None:
+    if arguments.start >= arguments.end:
+        raise EmptyRange(f"--from {arguments.start.isoformat()} must lie before --to {arguments.end.isoformat()}")
+    if arguments.start < runs.EARLIEST:
+        raise IntervalTooEarly(f"--from {arguments.start.isoformat()} lies before {runs.EARLIEST.isoformat()}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -274,14 +325,14 @@ def _parser() -> argparse.ArgumentParser:
     fill = commands.add_parser("backfill", help="run a job for each scheduled interval of a range, oldest first")
     _add_job_and_range(fill)
     fill.add_argument("--which", type=Which, choices=list(Which), default=Which.MISSING)
-    fill.add_argument("--parallel", type=int, default=1, help="most runs at a time, within the job's own limit")
+    fill.add_argument("--parallel", type=_count, default=1, help="most runs at a time, within the job's own limit")
     fill.add_argument("--dry-run", action="store_true", help="only print the intervals")
     fill.set_defaults(function=_backfill)
 
     listing = commands.add_parser("list", help="the latest runs first")
     listing.add_argument("--job")
     listing.add_argument("--status", type=RunStatus, choices=list(RunStatus))
-    listing.add_argument("--limit", type=int, default=50)
+    listing.add_argument("--limit", type=_count, default=50)
     listing.set_defaults(function=_list)
 
     for name, function, explanation in (
@@ -294,7 +345,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=explanation)
         command.add_argument("run_id", type=UUID)
         command.set_defaults(function=function)
-    commands.choices["logs"].add_argument("--limit", type=int, default=1000)
+    commands.choices["logs"].add_argument("--limit", type=_count, default=1000)
     commands.choices["execute"].add_argument("--attempt", type=int, required=True)
     return parser
 

@@ -4,23 +4,29 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from services.pipeline.jobs.job import Interval
-from services.pipeline.jobs.run import RunStatus
+from services.pipeline.jobs.run import History
 
 
 class Which(StrEnum):
-    """Intervals without any run, those whose latest run failed, or all."""
+    """Intervals that are not done and not under way, those of them that a run has failed for, or all."""
 
     MISSING = "missing"
     FAILED = "failed"
     ALL = "all"
 
 
-def wanted(intervals: Sequence[Interval], known: Mapping[Interval, RunStatus], which: Which) -> list[Interval]:
-    """The intervals to run, in the given order; `known` tells what became of the latest run of each."""
+def wanted(intervals: Sequence[Interval], known: Mapping[Interval, History], which: Which) -> list[Interval]:
+    """The intervals to run, in the given order; an interval is done, too, when it lies within a longer one that is."""
+    done = [each for each, history in known.items() if history.is_done]
+    missing = [
+        each
+        for each in intervals
+        if not (each in known and known[each].goes_on) and not any(longer.covers(each) for longer in done)
+    ]
     match which:
         case Which.ALL:
             return list(intervals)
         case Which.FAILED:
-            return [each for each in intervals if known.get(each) in (RunStatus.FAILED, RunStatus.CANCELLED)]
+            return [each for each in missing if each in known and known[each].has_failed]
         case Which.MISSING:
-            return [each for each in intervals if each not in known]
+            return missing

@@ -45,6 +45,7 @@ class Execution:
     find_function: Callable[[Job, Step], StepFunction] = function_of
     _progress: dict[str, tuple[int, int]] = field(default_factory=dict)
     _log_rows: list[tuple[Any, ...]] = field(default_factory=list)
+    _running: set[str] = field(default_factory=set)
 
     async def run(self) -> RunStatus:
         """Execute the steps that have not succeeded yet, and store what became of the run.
@@ -67,6 +68,8 @@ class Execution:
             if not await runs.end(connection, self.claim.run_id, self.claim.attempt, status, error):
                 raise self._fenced()
             await self._flush(connection)
+        if self.settings.openlineage_url is not None:
+            await lineage.tell_aborted(self.settings.openlineage_url, self.claim, sorted(self._running), error)
 
     async def _attempt(self) -> tuple[RunStatus, str | None]:
         timeout = job_definitions.find(self.claim.job).timeout_seconds
@@ -139,6 +142,7 @@ class Execution:
         async with acquired(self.pool) as connection, connection.transaction():
             await self._hold(connection)
             await run_queries.begin_step(connection, self.claim.run_id, step.name, self.claim.attempt)
+        self._running.add(step.name)
         await self._tell("START", step)
 
     async def _finish(
@@ -165,6 +169,7 @@ class Execution:
                 peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE,
             )
             await self._flush(connection)
+        self._running.discard(step.name)
         await self._tell("COMPLETE" if error is None else "FAIL", step, result=result, error=error)
         self.observe(step.name, status, 1, 1)
 

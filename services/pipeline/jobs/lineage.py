@@ -6,7 +6,7 @@ run goes on and the log says so.
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid5
@@ -41,6 +41,12 @@ def event(
         "inputs": [_dataset(name) for name in told.reads],
         "outputs": [_dataset(name) | _statistics(told) for name in told.writes],
     }
+
+
+async def tell_aborted(url: str, claim: Claim, steps: Sequence[str], error: str | None) -> None:
+    """Tell that steps were running when their run was ended from outside."""
+    now = datetime.now(UTC)
+    await tell(url, [event("ABORT", claim, step, now, error=error) for step in steps])
 
 
 def step_run_id(claim: Claim, step: str) -> UUID:

@@ -107,6 +107,18 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """What became of all runs of an interval together."""
+
+    is_done: bool
+    """Every step has succeeded, in one run or in several."""
+    goes_on: bool
+    """A run is queued or running."""
+    has_failed: bool
+    """A run failed or was cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A run that this process alone executes, as long as the attempt is the latest."""
 

@@ -9,8 +9,8 @@ from uuid import UUID
 import asyncpg
 
 from libs.chassis.database import Connection
-from services.pipeline.jobs.job import Interval
-from services.pipeline.jobs.run import Claim, RunRequest, RunStatus, StepStatus
+from services.pipeline.jobs.job import Interval, Job
+from services.pipeline.jobs.run import Claim, History, RunRequest, StepStatus
 from services.pipeline.jobs.step import StepResult
 
 
@@ -33,11 +33,11 @@ async def insert_key(connection: Connection, key: str, run_id: UUID, digest: byt
 
 async def active_runs(
     connection: Connection, job: str, interval: Interval, warehouse_id: str | None
-) -> dict[UUID, set[str]]:
-    """Runs of this very interval and warehouse that are queued or running -> their steps."""
-    rows = await connection.fetch(
+) -> list[asyncpg.Record]:
+    """Runs of this very interval and warehouse that are queued or running: run_id, parameters, steps."""
+    return await connection.fetch(
         """
-        SELECT run_id, array_agg(step) AS steps
+        SELECT run_id, run.parameters, array_agg(step) AS steps
           FROM run JOIN run_step USING (run_id)
          WHERE run.job = $1 AND run.interval_start = $2 AND run.interval_end = $3
            AND run.warehouse_id IS NOT DISTINCT FROM $4 AND run.status IN ('queued', 'running')
@@ -48,7 +48,6 @@ async def active_runs(
         interval.end,
         warehouse_id,
     )
-    return {row["run_id"]: set(row["steps"]) for row in rows}
 
 
 async def insert_run(connection: Connection, run_id: UUID, request: RunRequest) -> None:
@@ -410,20 +409,28 @@ async def latest_runs(connection: Connection, job: str | None, status: str | Non
     )
 
 
-async def statuses(
-    connection: Connection, job: str, since: datetime, until: datetime, warehouse_id: str | None
-) -> dict[Interval, RunStatus]:
-    """What became of the latest run of each interval of a job within [since, until], of all or of one warehouse."""
+async def history(
+    connection: Connection, job: Job, since: datetime, until: datetime, warehouse_id: str | None
+) -> dict[Interval, History]:
+    """What became of each interval of a job that had runs and touches [since, until], of all or of one warehouse."""
     rows = await connection.fetch(
         """
-        SELECT DISTINCT ON (interval_start, interval_end) interval_start, interval_end, status
-          FROM run
-         WHERE job = $1 AND interval_start >= $2 AND interval_end <= $3 AND warehouse_id IS NOT DISTINCT FROM $4
-         ORDER BY interval_start, interval_end, requested_at DESC
+        SELECT interval_start, interval_end,
+               count(DISTINCT step) FILTER (WHERE run_step.status = 'succeeded') = cardinality($5::text[]) AS is_done,
+               bool_or(run.status IN ('queued', 'running')) AS goes_on,
+               bool_or(run.status IN ('failed', 'cancelled')) AS has_failed
+          FROM run JOIN run_step USING (run_id, job, interval_start, interval_end)
+         WHERE job = $1 AND interval_end > $2 AND interval_start < $3
+           AND run.warehouse_id IS NOT DISTINCT FROM $4 AND step = ANY($5)
+         GROUP BY interval_start, interval_end
         """,
-        job,
+        job.id,
         since,
         until,
         warehouse_id,
+        [step.name for step in job.steps],
     )
-    return {Interval(row["interval_start"], row["interval_end"]): RunStatus(row["status"]) for row in rows}
+    return {
+        Interval(row["interval_start"], row["interval_end"]): History(row["is_done"], row["goes_on"], row["has_failed"])
+        for row in rows
+    }

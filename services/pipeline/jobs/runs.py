@@ -10,7 +10,7 @@ import structlog
 from libs.chassis.database import Connection
 from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import run_queries
-from services.pipeline.jobs.job import Interval, NotByWarehouse
+from services.pipeline.jobs.job import Job, NotByWarehouse
 from services.pipeline.jobs.run import (
     Claim,
     IntervalNotOver,
@@ -35,21 +35,18 @@ log = structlog.get_logger(__name__)
 async def start(connection: Connection, request: RunRequest, *, key: str | None = None) -> Started:
     """Queue what is asked for, unless the key is known or the same work is queued or running: then that run.
 
-    What succeeded before is computed again. Call it in a transaction. Raises UnknownJob, NotByWarehouse,
-    IntervalNotOver, IntervalTooEarly, KeyReused, RunInProgress.
+    The same work has the same parameters. What succeeded before is computed again. Call it in a transaction. Raises
+    UnknownJob, NotByWarehouse, IntervalNotOver, IntervalTooEarly, KeyReused, RunInProgress.
     """
-    job = job_definitions.find(request.job)
-    if request.warehouse_id is not None and not job.by_warehouse:
-        raise NotByWarehouse(f"{job.id} cannot be run for one warehouse alone")
+    job = check(request)
     steps = [step.name for step in job.select(request.steps)]
-    _check_interval(request.interval)
     await run_queries.lock_ledger(connection)
     if key is not None and (known := await run_queries.run_of_key(connection, key)):
         if known["request_hash"] != request.digest:
             raise KeyReused(f"Idempotency-Key {key} was used before for another request")
         return Started(known["run_id"], is_new=False)
     active = await run_queries.active_runs(connection, job.id, request.interval, request.warehouse_id)
-    run_id = next((run_id for run_id, its_steps in active.items() if its_steps >= set(steps)), None)
+    run_id = next((row["run_id"] for row in active if _does(row, steps, request)), None)
     is_new = run_id is None
     if run_id is None:
         _check_free(active, steps)
@@ -130,17 +127,28 @@ async def cancel(connection: Connection, run_id: UUID, by: str) -> None:
         await run_queries.close_steps(connection, run_id, StepStatus.CANCELLED, None)
 
 
-def _check_interval(interval: Interval) -> None:
+def check(request: RunRequest) -> Job:
+    """The job that is asked for. Raises UnknownJob, NotByWarehouse, IntervalNotOver, IntervalTooEarly."""
+    job = job_definitions.find(request.job)
+    if request.warehouse_id is not None and not job.by_warehouse:
+        raise NotByWarehouse(f"{job.id} cannot be run for one warehouse alone")
+    interval = request.interval
     if interval.end > datetime.now(UTC):
         raise IntervalNotOver(f"the interval is not over before {interval.end.isoformat()}")
     if interval.start < EARLIEST:
         raise IntervalTooEarly(f"the interval begins at {interval.start.isoformat()}, before {EARLIEST.isoformat()}")
+    return job
 
 
-def _check_free(active: dict[UUID, set[str]], steps: list[str]) -> None:
-    for run_id, its_steps in active.items():
-        if common := its_steps & set(steps):
-            raise RunInProgress(f"run {run_id} computes {', '.join(sorted(common))} of this interval, but not all")
+def _does(active: asyncpg.Record, steps: list[str], request: RunRequest) -> bool:
+    return set(active["steps"]) >= set(steps) and active["parameters"] == dict(request.parameters)
+
+
+def _check_free(active: list[asyncpg.Record], steps: list[str]) -> None:
+    for row in active:
+        if common := set(row["steps"]) & set(steps):
+            what = f"{', '.join(sorted(common))} of this interval"
+            raise RunInProgress(f"run {row['run_id']} computes {what}, but not all that is asked for, or not so")
 
 
 async def found(connection: Connection, run_id: UUID) -> asyncpg.Record:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 
 from libs.events.failpoints import failpoint
+from services.pipeline.jobs.run import Fenced
 from services.pipeline.lake import nearest_date
 
 _DATE: Final = "DATE '1970-01-01' + day"
@@ -69,7 +70,8 @@ def replace_dates(
     """Replace the dates of `days` by the incoming rows, in one transaction; how many rows were put in. Blocks.
 
     Dates that hold the result of a later watermark stay as they are: a run that was overtaken changes nothing. With a
-    warehouse, only its rows are replaced, and the dates keep their watermark.
+    warehouse, only its rows are replaced, and the dates keep their watermark. Raises Fenced when the run has ended
+    meanwhile, and changes nothing.
     """
     is_own = "" if warehouse_id is None else f" AND warehouse_id = {quoted(warehouse_id)}"
     kept_or_new = "watermark" if warehouse_id is not None else f"{watermark:d}"
@@ -97,6 +99,10 @@ def replace_dates(
         )
         cursor.execute(f"SELECT count(*) FROM pg_temp.incoming WHERE {_DATE} = ANY('{dates}'::date[])")
         inserted: int = cursor.fetchone()[0]
+        # Until the commit, the run cannot end.
+        cursor.execute(f"SELECT true FROM pipeline.run WHERE run_id = '{run_id}' AND status = 'running' FOR SHARE")
+        if cursor.fetchone() is None:
+            raise Fenced(f"run {run_id} has ended: its rows of {target.table} are not written")
         connection.commit()
     failpoint(f"batch.{target.table}.committed")
     return inserted

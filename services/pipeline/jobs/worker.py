@@ -14,8 +14,8 @@ from prometheus_client import Counter, Gauge
 from libs.chassis.database import Pool, acquired, open_pool
 from libs.chassis.problems import Problem
 from libs.events.postgres import TRANSIENT
-from services.pipeline.jobs import runs
-from services.pipeline.jobs.run import Claim, RunStatus
+from services.pipeline.jobs import lineage, run_queries, runs
+from services.pipeline.jobs.run import Claim, RunStatus, StepStatus
 from services.pipeline.settings import Settings
 
 BACK_OFF_SECONDS = 2.0
@@ -71,31 +71,54 @@ class Worker:
         command = ("-m", "services.pipeline.jobs", "execute", str(claim.run_id), "--attempt", str(claim.attempt))
         process = await asyncio.create_subprocess_exec(sys.executable, *command)
         with EXECUTING.track_inprogress():
-            code = await self._wait(process, stop)
+            code = await self._wait(process, claim, stop)
         EXECUTED.labels(claim.job, "done" if code == 0 else "failed").inc()
         if code < 0:
             await self._end_killed(claim, signal.Signals(-code).name)
 
-    async def _wait(self, process: asyncio.subprocess.Process, stop: asyncio.Event) -> int:
-        """The exit code; once asked to stop, the process is asked, too, and killed if it does not hear."""
+    async def _wait(self, process: asyncio.subprocess.Process, claim: Claim, stop: asyncio.Event) -> int:
+        """The exit code; once asked to stop, the process is asked, too.
+
+        It is killed if it does not hear, or goes on though its run was cancelled, timed out or taken for lost.
+        """
         ended, asked = asyncio.ensure_future(process.wait()), asyncio.ensure_future(stop.wait())
+        over = asyncio.create_task(self._until_over(claim))
         try:
-            await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():
+            await asyncio.wait({ended, asked, over}, return_when=asyncio.FIRST_COMPLETED)
+            if asked.done() and not ended.done():
                 process.terminate()
+            if not ended.done():
                 await asyncio.wait({ended}, timeout=GRACE_SECONDS)
             if not ended.done():
+                log.warning("batch.process_killed", run_id=str(claim.run_id), attempt=claim.attempt)
                 process.kill()
             return await ended
         finally:
             asked.cancel()
+            over.cancel()
+
+    async def _until_over(self, claim: Claim) -> None:
+        """Wait until the attempt does not count any more."""
+        while True:
+            await asyncio.sleep(self._settings.batch_heartbeat_seconds)
+            try:
+                async with acquired(self._pool) as connection, connection.transaction():
+                    LOST.inc(await runs.end_lost(connection, self._settings.batch_lost_seconds))
+                    if await run_queries.claimed(connection, claim.run_id, claim.attempt) is None:
+                        return
+            except (*TRANSIENT, Problem) as error:
+                log.warning("batch.backing_off", error=repr(error), seconds=BACK_OFF_SECONDS)
 
     async def _end_killed(self, claim: Claim, by: str) -> None:
         """Store at once that a process died, not only once its run has been silent for long enough."""
+        error = f"the process was killed by {by}"
         try:
             async with acquired(self._pool) as connection, connection.transaction():
-                await runs.end(
-                    connection, claim.run_id, claim.attempt, RunStatus.FAILED, f"the process was killed by {by}"
-                )
-        except (*TRANSIENT, Problem) as error:
-            log.warning("batch.end_not_stored", run_id=str(claim.run_id), error=repr(error))
+                steps = await run_queries.steps_of(connection, [claim.run_id])
+                if not await runs.end(connection, claim.run_id, claim.attempt, RunStatus.FAILED, error):
+                    return
+            running = [step["step"] for step in steps if step["status"] == StepStatus.RUNNING]
+            if self._settings.openlineage_url is not None:
+                await lineage.tell_aborted(self._settings.openlineage_url, claim, running, error)
+        except (*TRANSIENT, Problem) as trouble:
+            log.warning("batch.end_not_stored", run_id=str(claim.run_id), error=repr(trouble))

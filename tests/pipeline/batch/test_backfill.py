@@ -1,9 +1,15 @@
 """`jobs backfill`: which intervals of a range are run again, of all warehouses or of one."""
 
+import sys
+from datetime import UTC, datetime
+
 import pytest
 
 from libs.chassis.database import Connection, Pool
 from services.pipeline.jobs import __main__ as command_line
+from services.pipeline.jobs.backfill import Which, wanted
+from services.pipeline.jobs.job import Interval
+from services.pipeline.jobs.run import History
 from services.pipeline.settings import Settings
 from tests.pipeline.batch import ledger
 from tests.pipeline.batch.ledger import on
@@ -43,3 +49,53 @@ async def test_a_backfill_runs_what_is_missing_and_what_is_asked_for(
     assert len(again) == 2
     assert [await rows(connection, table) for table in OUTPUTS] == filled
     assert await backfill("--warehouse", "X", "--dry-run") == []
+
+
+def test_missing_is_what_is_neither_done_nor_under_way() -> None:
+    done, half, failed, live, within, never = (
+        Interval(datetime(2026, 1, day, tzinfo=UTC), datetime(2026, 1, day + 1, tzinfo=UTC)) for day in range(1, 7)
+    )
+    known = {
+        done: History(is_done=True, goes_on=False, has_failed=True),
+        half: History(is_done=False, goes_on=False, has_failed=False),
+        failed: History(is_done=False, goes_on=False, has_failed=True),
+        live: History(is_done=False, goes_on=True, has_failed=True),
+        Interval(within.start, never.start): History(is_done=True, goes_on=False, has_failed=False),
+    }
+    days = [done, half, failed, live, within, never]
+
+    assert wanted(days, known, Which.MISSING) == [half, failed, never]
+    assert wanted(days, known, Which.FAILED) == [failed]
+    assert wanted(days, known, Which.ALL) == days
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("backfill inventory_etl --from 2026-01-01 --to 2026-01-03 --parallel 0", "0 is no number from 1"),
+        ("backfill inventory_etl --from 2026-01-01 --to 2026-01-03 --parallel -1", "-1 is no number"),
+        ("backfill transaction_aggregation --from 2026-01-01 --to 2026-01-03 --warehouse X", "for one warehouse"),
+        ("backfill inventory_etl --from 0001-01-01 --to 2026-01-03", "lies before 1970"),
+        ("run inventory_etl --from 2026-01-03 --to 2026-01-01", "must lie before"),
+        ("run inventory_etl --from 2026-01-03 --to 2126-01-01", "not over before 2126-01-01"),
+        ("run inventory_etl --from 0001-01-01T00:00+02:00 --to 2026-01-01", "is no UTC date"),
+        ("list --limit -1", "-1 is no number"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(
+    pool: Pool,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    told: str,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["jobs", *arguments.split()])
+    monkeypatch.setattr(command_line, "Settings", lambda: settings)
+    monkeypatch.setattr("libs.chassis.logging.configure", lambda *_arguments, **_more: None)
+
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+
+    assert ended.value.code == command_line.REFUSED
+    assert told in capsys.readouterr().err.splitlines()[-1]

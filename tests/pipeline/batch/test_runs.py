@@ -1,21 +1,25 @@
 """Runs of batch jobs: started once, executed by one, cancelled, retried, and found when their process dies."""
 
 import asyncio
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import asyncpg
+import pyarrow as pa
 import pytest
 
 from libs.chassis.database import Connection, Pool
-from services.pipeline.jobs import run_queries, runs, schedule_queries
+from services.pipeline.jobs import run_queries, runs, schedule_queries, sink
 from services.pipeline.jobs.execution import Execution, ignore
 from services.pipeline.jobs.job import Interval, Job, NotByWarehouse, Step, UnknownJob, find
 from services.pipeline.jobs.run import (
     Claim,
     Fenced,
+    History,
     IntervalNotOver,
     IntervalTooEarly,
     KeyReused,
@@ -25,6 +29,7 @@ from services.pipeline.jobs.run import (
     RunRequest,
     RunStatus,
 )
+from services.pipeline.jobs.sink import Target
 from services.pipeline.jobs.step import Context, StepFunction, StepResult
 from services.pipeline.settings import Settings
 
@@ -110,6 +115,13 @@ async def test_what_is_done_in_part_only_is_refused(pool: Pool) -> None:
         await start(pool)
 
 
+async def test_who_asks_for_more_than_is_being_done_is_not_attached(pool: Pool) -> None:
+    incremental = await start(pool)
+
+    with pytest.raises(RunInProgress, match=str(incremental)):
+        await start(pool, a_request(parameters={"full": True}))
+
+
 async def test_runs_of_warehouses_are_works_of_their_own(pool: Pool) -> None:
     of_all = await start(pool)
     of_one = await start(pool, a_request(warehouse_id="X"))
@@ -130,9 +142,9 @@ async def test_a_run_of_one_warehouse_does_not_stand_for_the_interval(
     assert await schedule_queries.begun_intervals(connection, [job], THE_DAY.start) == set()
     assert await schedule_queries.first_start(connection, job) is None
     assert await schedule_queries.last_successes(connection, [job]) == {}
-    assert await run_queries.statuses(connection, job.id, THE_DAY.start, THE_DAY.end, None) == {}
-    assert await run_queries.statuses(connection, job.id, THE_DAY.start, THE_DAY.end, "X") == {
-        THE_DAY: RunStatus.SUCCEEDED
+    assert await run_queries.history(connection, job, THE_DAY.start, THE_DAY.end, None) == {}
+    assert await run_queries.history(connection, job, THE_DAY.start, THE_DAY.end, "X") == {
+        THE_DAY: History(is_done=True, goes_on=False, has_failed=False)
     }
 
 
@@ -363,3 +375,43 @@ async def test_what_a_step_tells_is_kept(pool: Pool, settings: Settings, connect
     assert (step["progress_done"], step["progress_total"]) == (3, 10)
     assert step["cpu_seconds"] >= 0
     assert step["peak_memory_bytes"] > 0
+
+
+async def test_a_run_that_has_ended_replaces_no_dates(pool: Pool, settings: Settings, connection: Connection) -> None:
+    claimed = await claim(pool, await start(pool))
+    rows = pa.table({"day": pa.array([], pa.int32())}).to_reader()
+    replaced = "SELECT count(*) FROM dataset_partition WHERE run_id = $1"
+    async with connection.transaction():
+        await runs.end(connection, claimed.run_id, claimed.attempt, RunStatus.CANCELLED, None)
+
+    with pytest.raises(Fenced, match="has ended"):
+        await asyncio.to_thread(
+            sink.replace_dates,
+            settings.database_url.get_secret_value(),
+            Target("movement_aggregate", {"date": "NULL::date"}),
+            [20_000],
+            rows,
+            1 << 60,
+            claimed.run_id,
+        )
+
+    assert await connection.fetchval(replaced, claimed.run_id) == 0
+
+
+async def test_a_step_that_is_cancelled_is_told_as_aborted(pool: Pool, settings: Settings, tmp_path: Path) -> None:
+    told = tmp_path / "lineage.jsonl"
+    settings = settings.model_copy(update={"openlineage_url": str(told), "batch_heartbeat_seconds": 0.05})
+    run_id = await start(pool)
+    going_on = asyncio.create_task(executed(pool, settings, run_id, extract_inventory_data=never_ends))
+    async with asyncio.timeout(30):
+        while not told.exists():
+            await asyncio.sleep(0.02)
+    async with pool.acquire() as connection, connection.transaction():
+        await runs.cancel(connection, run_id, "test")  # type: ignore[arg-type]
+
+    assert await going_on is RunStatus.CANCELLED
+    events = [json.loads(line) for line in told.read_text().splitlines()]
+    assert [(each["eventType"], each["job"]["name"]) for each in events] == [
+        ("START", "inventory_etl.extract_inventory_data"),
+        ("ABORT", "inventory_etl.extract_inventory_data"),
+    ]

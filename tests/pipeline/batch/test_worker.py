@@ -1,17 +1,40 @@
 """The `batch` process: executes what is queued, and tells at once when a run's process dies."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from libs.chassis.database import Connection, Pool
+from services.pipeline.jobs import runs, worker
 from services.pipeline.jobs.job import Interval
 from services.pipeline.jobs.run import RunRequest, RunStatus
+from services.pipeline.jobs.worker import Worker
 from services.pipeline.settings import Settings
 from tests.pipeline.batch.test_kills import INTERVAL, environment
-from tests.pipeline.batch.test_runs import run_row, start
+from tests.pipeline.batch.test_runs import claim, run_row, start
 from tests.stack import ROOT
+
+
+async def test_a_process_that_goes_on_after_its_run_has_ended_is_killed(
+    pool: Pool, settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "GRACE_SECONDS", 0.1)
+    its_worker = Worker(settings.model_copy(update={"batch_heartbeat_seconds": 0.05}), pool)
+    claimed = await claim(pool, await start(pool, RunRequest("inventory_etl", INTERVAL, "test")))
+    process = await asyncio.create_subprocess_exec("sleep", "600")
+    waiting = asyncio.create_task(its_worker._wait(process, claimed, asyncio.Event()))
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+
+    async with connection.transaction():
+        await runs.end(connection, claimed.run_id, claimed.attempt, RunStatus.CANCELLED, "cancelled by test")
+
+    async with asyncio.timeout(30):
+        assert await waiting == -signal.SIGKILL
 
 
 @asynccontextmanager
