@@ -20,10 +20,9 @@ from services.pipeline import metric_queries
 from services.pipeline.cache import Cache
 from services.pipeline.metrics import Metrics
 from services.pipeline.settings import Settings
-from services.pipeline.trend import trend
-from services.pipeline.velocity import daily_series, velocity
 from tests.factories import NOON, an_inventory_update
 from tests.pipeline.conftest import empty_tables
+from tests.pipeline.definitions import daily_series, trend, velocity
 from tests.pipeline.test_stream import a_level_change, apply
 from tests.stack import Database
 

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.events.analytics import TrendDirection
-from services.pipeline.trend import change_ratio, trend
-from services.pipeline.velocity import daily_series, velocity
+from tests.pipeline.definitions import change_ratio, daily_series, trend, velocity
 
 TODAY = date(2011, 10, 9)
 SERIES = st.lists(st.integers(-1000, 1000), min_size=60, max_size=60)

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.pipeline import trend, velocity
 from services.pipeline.jobs import contract, transformation
 from services.pipeline.jobs.engine import Engine, open_engine
+from services.pipeline.velocity import DEMAND_TYPES, WINDOWS_DAYS
+from tests.pipeline import definitions
 
 FIRST = date(2026, 1, 1).toordinal() - date(1970, 1, 1).toordinal()
 TYPES = {"SALE": -1, "RETURN": 1, "RECEIPT": 1, "WRITE_OFF": -1, "OPENING_BALANCE": 1}
@@ -85,7 +86,7 @@ def test_metrics_are_those_of_the_definitions_to_the_last_bit(engine: Engine, mo
     moved_on = defaultdict(set)
     for item, after, kind, units in moves:
         moved_on[item].add(after)
-        if kind in velocity.DEMAND_TYPES:
+        if kind in DEMAND_TYPES:
             demand[item][date(2026, 1, 1) + timedelta(after)] -= TYPES[kind] * units
     assert {(row["sku"], row["warehouse_id"], row["day"] - FIRST) for row in rows} == {
         (*item, day) for item, moved in moved_on.items() for day in (60, 131) if min(moved) <= day
@@ -93,13 +94,13 @@ def test_metrics_are_those_of_the_definitions_to_the_last_bit(engine: Engine, mo
     for row in rows:
         as_of = date(1970, 1, 1) + timedelta(row["day"])
         series = demand[row["sku"], row["warehouse_id"]]
-        for window in velocity.WINDOWS_DAYS:
-            expected = velocity.velocity(velocity.daily_series(series, as_of, window))
+        for window in WINDOWS_DAYS:
+            expected = definitions.velocity(definitions.daily_series(series, as_of, window))
             found = (row[f"demand_{window}"], row[f"velocity_{window}"], row[f"sd_daily_{window}"])
             assert found == (expected.demand, expected.per_day, expected.sd_daily)
         assert (
-            trend.Trend(row["change_ratio_30d"], row["slope_per_day"], row["t_statistic"], row["direction"])
-        ) == trend.trend(velocity.daily_series(series, as_of, 60))
+            definitions.Trend(row["change_ratio_30d"], row["slope_per_day"], row["t_statistic"], row["direction"])
+        ) == definitions.trend(definitions.daily_series(series, as_of, 60))
 
 
 @settings(deadline=None, max_examples=8)
