@@ -294,6 +294,10 @@ class PartitionedTable:
         """What the table holds, from its commit log alone; None before the first commit."""
         return _describe(self.url, f"batch/{self.name}")
 
+    def watermark(self) -> int | None:
+        """The watermark of what was put in last; None before the first commit."""
+        return DeltaTable(self.url).transaction_version(self.name) if DeltaTable.is_deltatable(self.url) else None
+
     def vacuum(self, retention: timedelta) -> int:
         """As that of a topic's table."""
         return _vacuum(self.url, retention)

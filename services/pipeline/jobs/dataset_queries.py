@@ -1,7 +1,8 @@
 """What is known of the datasets that batch jobs keep: how far they have read, how fresh each date is, what is bad."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, datetime
 from uuid import UUID
 
 import asyncpg
@@ -12,6 +13,17 @@ from services.pipeline.jobs.blocking_rules import BadRow
 from services.pipeline.lake import nearest_date
 
 _EPOCH = "DATE '1970-01-01'"
+
+
+@dataclass(frozen=True, slots=True)
+class QualityCheck:
+    """What the latest quality check of a day found."""
+
+    watermark: int
+    """That of the day's ledger when it was checked; 0 if it was held back unchecked."""
+    has_failed: bool
+    is_of_interval: bool
+    """Whether a run of the interval in question found it."""
 
 
 async def watermark(connection: Connection, dataset: str) -> int:
@@ -83,7 +95,10 @@ async def replace_quarantine(
     run_id: UUID,
     warehouse_id: str | None = None,
 ) -> None:
-    """Put the bad rows of these days, or of one warehouse's, in place of those that were quarantined before."""
+    """Put the bad rows of these days, or of one warehouse's, in place of those that were quarantined before.
+
+    Their days are not published until a quality check has passed.
+    """
     await connection.execute(
         f"""
         DELETE FROM quarantine
@@ -96,6 +111,18 @@ async def replace_quarantine(
     await connection.executemany(
         "INSERT INTO quarantine (dataset, date, row_key, rule_ids, payload, run_id) VALUES ($1, $2, $3, $4, $5, $6)",
         [(dataset, nearest_date(bad.day), bad.key, bad.rule_ids, bad.payload, run_id) for bad in bad_rows],
+    )
+    await connection.execute(
+        f"""
+        INSERT INTO partition_quality (date, status, failures, run_id)
+        SELECT date, 'failed', jsonb_build_array(jsonb_build_object('check', 'rows-quarantined', 'rows', count(*))), $3
+          FROM quarantine WHERE dataset = $1 AND date - {_EPOCH} = ANY($2::int[]) GROUP BY date ORDER BY date
+        ON CONFLICT (date) DO UPDATE SET status = excluded.status, failures = excluded.failures, watermark = 0,
+                                         run_id = excluded.run_id, checked_at = now()
+        """,
+        dataset,
+        sorted({bad.day for bad in bad_rows}),
+        run_id,
     )
 
 
@@ -116,19 +143,48 @@ async def quarantined(
     return {row["day"]: row["rows"] for row in rows}
 
 
+async def quality_checks(connection: Connection, start: datetime, end: datetime) -> dict[int, QualityCheck]:
+    """Day -> its latest check, seen by a run of the interval [start, end)."""
+    rows = await connection.fetch(
+        f"""
+        SELECT date - {_EPOCH} AS day, watermark, quality.status = 'failed' AS has_failed,
+               coalesce((interval_start, interval_end) = ($1::timestamptz, $2::timestamptz), false) AS is_of_interval
+          FROM partition_quality AS quality LEFT JOIN run USING (run_id)
+        """,
+        start,
+        end,
+    )
+    return {row["day"]: QualityCheck(row["watermark"], row["has_failed"], row["is_of_interval"]) for row in rows}
+
+
 async def record_quality(
-    connection: Connection, failures: Mapping[int, Sequence[Mapping[str, JsonValue]]], run_id: UUID
+    connection: Connection,
+    dataset: str,
+    failures: Mapping[int, Sequence[Mapping[str, JsonValue]]],
+    checked: Mapping[int, int],
+    run_id: UUID,
 ) -> None:
-    """Remember which days passed their checks, and what failed on the others: published views leave those out."""
+    """Remember which days passed their checks, and what failed on the others: published views leave those out.
+
+    `checked` has their watermarks. What has become newer meanwhile is left to the next check.
+    """
     await connection.executemany(
         """
-        INSERT INTO partition_quality (date, status, failures, run_id) VALUES ($1, $2, $3, $4)
+        INSERT INTO partition_quality (date, status, failures, watermark, run_id)
+        SELECT date, $3, $4, watermark, $6 FROM dataset_partition WHERE (dataset, date, watermark) = ($1, $2, $5)
         ON CONFLICT (date) DO UPDATE SET status = excluded.status, failures = excluded.failures,
-                                         run_id = excluded.run_id, checked_at = now()
+                                         watermark = excluded.watermark, run_id = excluded.run_id, checked_at = now()
         """,
         [
-            (nearest_date(day), "failed" if failed else "passed", [dict(failure) for failure in failed], run_id)
-            for day, failed in failures.items()
+            (
+                dataset,
+                nearest_date(day),
+                "failed" if failed else "passed",
+                [dict(failure) for failure in failed],
+                checked[day],
+                run_id,
+            )
+            for day, failed in sorted(failures.items())
         ],
     )
 

@@ -1,6 +1,6 @@
 """What the batch jobs read from Postgres: published views only, in one snapshot, as Arrow. Every function blocks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +33,10 @@ _VALIDITY = """
     CASE valid_to WHEN 'infinity' THEN 9223372036854775807
                   ELSE (extract(epoch FROM valid_to) * 1000000)::int8 END AS valid_to
 """
+
+
+Fingerprint = tuple[int, int, int]
+"""Entries, sum of their changes, sum of their balances."""
 
 
 class TooManyBadRows(Exception):
@@ -87,18 +91,30 @@ def extract_warehouse(
     return Extract(0, watermark_to, rows_per_day, sum(counts.values()), bad_rows)
 
 
-def fingerprints(
-    url: str, days: Sequence[int], watermark: int, warehouse_id: str | None = None
-) -> dict[int, tuple[int, int, int]]:
-    """Per day, of what transactions before the watermark wrote: entries, sum of changes, sum of balances."""
+@contextmanager
+def without_extractions(url: str) -> Iterator[None]:
+    """Meanwhile nobody replaces days of the lake's ledger: extractions wait."""
+    with _snapshot(url, alone=True):
+        yield
+
+
+def fingerprints(url: str, watermarks: Mapping[int, int], warehouse_id: str | None = None) -> dict[int, Fingerprint]:
+    """Per day that has any, of what transactions before its watermark wrote."""
+    days, until = (",".join(f"{each:d}" for each in column) for column in (watermarks, watermarks.values()))
+    is_own = "" if warehouse_id is None else f"AND entry.warehouse_id = {quoted(warehouse_id)}"
     with _snapshot(url) as cursor:
         cursor.execute(
             f"""
-            SELECT day, count(*), sum(quantity_change)::int8, sum(quantity_after)::int8
-              FROM (SELECT ({_DAY})::int4 AS day, quantity_change, quantity_after
-                      FROM inventory.ledger_entries_v1 AS entry
-                     WHERE {_in_days(days, watermark, warehouse_id)}) AS entry
-             GROUP BY day
+            SELECT day, entries, change, after
+              FROM unnest('{{{days}}}'::int4[], '{{{until}}}'::xid8[]) AS wanted(day, watermark)
+                   CROSS JOIN LATERAL (
+                       SELECT count(*) AS entries, sum(quantity_change)::int8 AS change,
+                              sum(quantity_after)::int8 AS after
+                         FROM inventory.ledger_entries_v1 AS entry
+                        WHERE occurred_at >= TIMESTAMPTZ '1970-01-01 00:00Z' + make_interval(hours => 24 * day)
+                          AND occurred_at < TIMESTAMPTZ '1970-01-01 00:00Z' + make_interval(hours => 24 * (day + 1))
+                          AND entry.xid < wanted.watermark {is_own}) AS entry
+             WHERE entries > 0
             """
         )
         return {day: (entries, change, after) for day, entries, change, after in cursor.fetchall()}

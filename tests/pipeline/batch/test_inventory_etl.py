@@ -1,17 +1,18 @@
 """`inventory_etl` on real servers: what it replaces, when entries come late, when rows are bad."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pyarrow as pa
 import pytest
 from pydantic import TypeAdapter
 
 from libs.chassis.database import Connection, Pool
 from libs.events.analytics import AnalyticsEvent
-from services.pipeline.jobs import contract, run_queries
+from services.pipeline.jobs import contract, extraction, run_queries
 from services.pipeline.jobs.execution import Execution
 from services.pipeline.jobs.job import Interval
 from services.pipeline.jobs.run import RunRequest, RunStatus
@@ -298,3 +299,80 @@ async def test_a_run_goes_on_when_nobody_listens_to_its_lineage(pool: Pool, sett
     silent = settings.model_copy(update={"openlineage_url": "http://127.0.0.1:9/api/v1/lineage"})
 
     assert (await run(pool, silent, 1, 1))["status"] is RunStatus.SUCCEEDED
+
+
+async def run_steps(pool: Pool, settings: Settings, job: str, interval: Interval, *steps: str) -> RunStatus:
+    """Run some steps of a job, all by default."""
+    run_id = await start(pool, RunRequest(job, interval, "test", steps=steps or None))
+    return await Execution(await claim(pool, run_id), pool, settings).run()
+
+
+async def published_days(connection: Connection, view: str = "snapshots_v1") -> list[int]:
+    return [row["date"].day for row in await connection.fetch(f"SELECT DISTINCT date FROM {view} ORDER BY date")]
+
+
+JANUARY_2 = Interval(datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC))
+
+
+async def test_bad_rows_that_another_job_has_extracted_fail_their_day_all_the_same(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), on(2, -3)])
+    await run(pool, settings, 1, 2)
+    await ledger.post(database, [on(2, 4, "SALE"), on(3, -1)])
+
+    await run_steps(pool, settings, "transaction_aggregation", JANUARY_2)
+    at_once = await published_days(connection, "movement_aggregates_v1"), await published_days(connection)
+    # Late for its interval, as the hourly job is ahead; then its next try, the day after, and a full run.
+    found, again = [await run(pool, settings, 3, 3) for _ in range(2)]
+    later = await run(pool, settings, 4, 4)
+    full = await run(pool, settings, 4, 4, full=True)
+
+    assert 2 not in {*at_once[0], *at_once[1]}
+    assert [each["status"] for each in (found, again, later, full)] == [
+        RunStatus.FAILED,
+        RunStatus.FAILED,
+        RunStatus.SUCCEEDED,
+        RunStatus.FAILED,
+    ]
+    assert "1 days failed: 2026-01-02" in found["data_quality_check"]["error"]
+    assert later["data_quality_check"]["figures"]["stillFailed"] == ["2026-01-02"]
+    assert await published_days(connection) == [1, 3, 4]
+
+
+async def test_a_lake_that_is_ahead_of_the_run_passes_and_a_day_that_failed_clears(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), on(2, -3)])
+    await run_steps(pool, settings, "inventory_etl", JANUARY_2, "extract_inventory_data")
+    await ledger.post(database, [on(2, -1)])
+    await run_steps(pool, settings, "transaction_aggregation", JANUARY_2)
+    await ledger.post(database, [on(2, -1)])
+    url = settings.database_url.get_secret_value()
+    table = PartitionedTable(settings.lake_url, "ledger_entries", contract.LEDGER_ENTRIES.schema)
+    # As by an extraction that has died before it told of it.
+    extraction.extract_ledger(url, table, 0, [], lambda done, total: None)
+    await connection.execute("INSERT INTO partition_quality VALUES ('2026-01-01', 'failed', '[]', gen_random_uuid())")
+
+    assert await run_steps(pool, settings, "inventory_etl", JANUARY_2, "data_quality_check") is RunStatus.SUCCEEDED
+    checks = await connection.fetch("SELECT date, status FROM partition_quality ORDER BY date")
+    assert [(row["date"].day, row["status"]) for row in checks] == [(1, "passed"), (2, "passed")]
+
+
+async def test_a_lake_that_differs_from_the_ledger_fails_its_day_until_it_is_mended(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), on(2, -3)])
+    await run_steps(pool, settings, "inventory_etl", JANUARY_2, "extract_inventory_data")
+    table = PartitionedTable(settings.lake_url, "ledger_entries", contract.LEDGER_ENTRIES.schema)
+    nothing = pa.RecordBatchReader.from_batches(contract.LEDGER_ENTRIES.schema, [])
+    the_2nd = (date(2026, 1, 2) - date(1970, 1, 1)).days
+    table.replace([the_2nd], nothing, table.watermark() or 0)
+
+    statuses = [
+        await run_steps(pool, settings, "inventory_etl", JANUARY_2, "data_quality_check"),
+        (await run(pool, settings, 2, 2, full=True))["status"],
+    ]
+
+    assert statuses == [RunStatus.FAILED, RunStatus.SUCCEEDED]
+    assert await connection.fetchval("SELECT bool_and(status = 'passed') FROM partition_quality")
