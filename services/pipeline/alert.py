@@ -4,7 +4,7 @@ A stock item has at most one live alert. It is told of once when it opens, again
 told or when its snooze ends, and once when the stock has recovered.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -85,15 +85,21 @@ class ItemStock:
 
 
 @dataclass(frozen=True, slots=True)
-class Shortage:
-    """How short a stock item is."""
+class Figures:
+    """What is left of a stock item, and how likely it is to run out."""
 
-    severity: Severity
     quantity_available: int
     reorder_point: int | None
     velocity_per_day: float
     days_of_supply: float | None
     stockout_risk: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage(Figures):
+    """How short a stock item is."""
+
+    severity: Severity
     suggested_action: str
 
 
@@ -138,37 +144,40 @@ def shortage(stock: ItemStock, replenishment: Replenishment) -> Shortage | None:
     P1 is the cycle service level of Silver, Pyke & Thomas (2017), ch. 6: safety stock is what makes the risk 1 - P1,
     and without any it is 1/2.
     """
-    risk = stockout_risk(
-        stock.quantity_available, stock.velocity_per_day, stock.sd_daily_demand, replenishment.protection_days
-    )
-    severity = _severity(stock, risk, 1 - replenishment.service_level)
+    found = figures(stock, replenishment)
+    severity = _severity(stock, found.stockout_risk, 1 - replenishment.service_level)
     if severity is None:
         return None
-    return Shortage(
-        severity=severity,
+    return Shortage(**asdict(found), severity=severity, suggested_action=_suggested_action(stock, replenishment))
+
+
+def figures(stock: ItemStock, replenishment: Replenishment) -> Figures:
+    """What an alert tells of a stock item, short or not."""
+    return Figures(
         quantity_available=stock.quantity_available,
         reorder_point=stock.reorder_point,
         velocity_per_day=stock.velocity_per_day,
         days_of_supply=days_of_supply(stock.quantity_available, stock.velocity_per_day),
-        stockout_risk=risk,
-        suggested_action=_suggested_action(stock, replenishment),
+        stockout_risk=stockout_risk(
+            stock.quantity_available, stock.velocity_per_day, stock.sd_daily_demand, replenishment.protection_days
+        ),
     )
 
 
-def follow(item: StockItem, live: Alert | None, found: Shortage | None, *, now: datetime, new_id: UUID) -> Alert | None:
-    """The alert of a stock item after a check; None when nothing changes.
+def follow(item: StockItem, live: Alert | None, found: Figures | None, *, now: datetime, new_id: UUID) -> Alert | None:
+    """The alert of a stock item after a check found a Shortage, other figures or no stock item; None for no change.
 
     `new_id` becomes the id of the alert if one is opened.
     """
-    if found is None:
-        return live and _recover(live, now)
+    if not isinstance(found, Shortage):
+        return live and _recover(live, found, now)
     if live is None:
         return _open(item, found, now, new_id)
     changes = _news(live, found, now)
-    figures = {name: getattr(found, name) for name in Shortage.__slots__}
-    if not changes and all(getattr(live, name) == figure for name, figure in figures.items()):
+    state = asdict(found)
+    if not changes and all(getattr(live, name) == figure for name, figure in state.items()):
         return None
-    return _revise(live, now, **figures, **changes)
+    return _revise(live, now, **state, **changes)
 
 
 def severity_rank(severity: Severity) -> int:
@@ -191,7 +200,7 @@ def acknowledge(alert: Alert, by: str, now: datetime) -> Alert:
 
 
 def snooze(alert: Alert, until: datetime, now: datetime) -> Alert:
-    """Silent until then, whatever happens; told of again by the first check after it.
+    """Silent until then, whatever happens, even if the stock recovers; told of again by the first check after it.
 
     Raises AlertResolved, SnoozeNotAhead and SnoozeTooLong.
     """
@@ -240,7 +249,7 @@ def _open(item: StockItem, found: Shortage, now: datetime, new_id: UUID) -> Aler
         opened_at=now,
         updated_at=now,
         notice=Notice.OPENED,
-        **{name: getattr(found, name) for name in Shortage.__slots__},
+        **asdict(found),
     )
 
 
@@ -255,10 +264,12 @@ def _news(live: Alert, found: Shortage, now: datetime) -> dict[str, Any]:
     return {}
 
 
-def _recover(live: Alert, now: datetime) -> Alert:
+def _recover(live: Alert, found: Figures | None, now: datetime) -> Alert:
+    is_asleep = live.snoozed_until is not None and live.snoozed_until > now
     # Nobody is told of the end of what nobody was told of.
-    notice = None if live.notice is Notice.OPENED else Notice.RECOVERED
-    return _revise(live, now, status=Status.RESOLVED, snoozed_until=None, resolved_at=now, notice=notice)
+    notice = None if is_asleep or live.notice is Notice.OPENED else Notice.RECOVERED
+    state = {} if found is None else asdict(found)
+    return _revise(live, now, **state, status=Status.RESOLVED, snoozed_until=None, resolved_at=now, notice=notice)
 
 
 def _check_live(alert: Alert) -> None:

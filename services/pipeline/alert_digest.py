@@ -10,7 +10,7 @@ from uuid import UUID
 
 from services.pipeline.alert import Alert, Notice, severity_rank
 from services.pipeline.mail import Mail, message_id
-from services.pipeline.rendering import render
+from services.pipeline.rendering import one_line, render
 
 MOST_REFERENCES = 20
 
@@ -40,7 +40,6 @@ def digests(
     circle: Circle,
     *,
     names: Mapping[str, str],
-    thread_subjects: Mapping[str, str],
     sender: str,
     digest_id: UUID,
     now: datetime,
@@ -54,7 +53,7 @@ def digests(
         by_recipients[circle.of(alert.warehouse_id)].append(alert)
     by_recipients.pop((), None)
     return [
-        Digest(_mail(told, recipients, names, thread_subjects, sender, f"alerts.{digest_id}.{number}", now), told)
+        Digest(_mail(told, recipients, names, sender, f"alerts.{digest_id}.{number}", now), told)
         for number, (recipients, told) in enumerate(sorted(by_recipients.items()))
     ]
 
@@ -63,19 +62,17 @@ def _mail(
     alerts: Sequence[Alert],
     recipients: Sequence[str],
     names: Mapping[str, str],
-    thread_subjects: Mapping[str, str],
     sender: str,
     name: str,
     now: datetime,
 ) -> Mail:
     threads = [thread for thread in dict.fromkeys(alert.thread_id for alert in alerts) if thread is not None]
-    first_subject = thread_subjects.get(threads[0]) if threads else None
     values = {"summary": _summary(alerts), "warehouses": list(_by_warehouse(alerts)), "names": names, "now": now}
     return Mail(
         message_id=message_id(name, sender),
         sender=sender,
         recipients=recipients,
-        subject=f"Re: {first_subject}" if first_subject else f"Low stock: {_summary(alerts)}",
+        subject=one_line(f"{'Re: ' if threads else ''}Low stock: {_summary(alerts)}"),
         text=render("low_stock_digest.txt", **values),
         html=render("low_stock_digest.html", **values),
         date=now,

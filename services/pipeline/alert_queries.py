@@ -14,20 +14,34 @@ from libs.events.analytics import Severity
 from services.pipeline.alert import Alert, ItemStock, Notice, Status, StockItem
 from services.pipeline.tables import alert
 
+_STOCK = """
+    SELECT sku, warehouse_id, quantity_available, level.reorder_point,
+           coalesce(velocity_30, 0) AS velocity_per_day, coalesce(sd_daily_30, 0) AS sd_daily_demand,
+           coalesce(demand_90, 0) AS demand_90
+      FROM inventory.stock_levels_v1 AS level LEFT JOIN stock_metrics_v1 AS metric USING (sku, warehouse_id)
+"""
+
 
 async def stock_page(connection: Connection, after: StockItem, limit: int) -> list[ItemStock]:
     """The stock of the next items by sku and warehouse that have a reorder point or sold within 90 days."""
     rows = await connection.fetch(
-        """
-        SELECT sku, warehouse_id, quantity_available, level.reorder_point,
-               coalesce(velocity_30, 0) AS velocity_per_day, coalesce(sd_daily_30, 0) AS sd_daily_demand,
-               coalesce(demand_90, 0) AS demand_90
-          FROM inventory.stock_levels_v1 AS level LEFT JOIN stock_metrics_v1 AS metric USING (sku, warehouse_id)
+        f"""
+        {_STOCK}
          WHERE (sku, warehouse_id) > ($1, $2) AND (level.reorder_point IS NOT NULL OR demand_90 > 0)
          ORDER BY sku, warehouse_id LIMIT $3
         """,
         *after,
         limit,
+    )
+    return [ItemStock(**row) for row in rows]
+
+
+async def stock_of(connection: Connection, items: Collection[StockItem]) -> list[ItemStock]:
+    """The stock of these items."""
+    rows = await connection.fetch(
+        f"{_STOCK} WHERE (sku, warehouse_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))",
+        [sku for sku, _ in items],
+        [warehouse_id for _, warehouse_id in items],
     )
     return [ItemStock(**row) for row in rows]
 

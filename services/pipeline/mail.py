@@ -3,12 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from email.headerregistry import Address
+from email.headerregistry import Address, BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, Policy
 from typing import Final
 
-_SEVEN_BIT: Final = SMTP.clone(cte_type="7bit")
+
+class _MessageIds(UnstructuredHeader, BaseHeader):
+    """Message-IDs, one a line. Folded as text, long ones would become encoded words, which no program finds again."""
+
+    def fold(self, *, policy: Policy) -> str:
+        """The lines of the header."""
+        return f"{self.name}: {f'{policy.linesep} '.join(self.split())}{policy.linesep}"
+
+
+_HEADERS: Final = HeaderRegistry()
+_HEADERS.map_to_type("in-reply-to", _MessageIds)
+_HEADERS.map_to_type("references", _MessageIds)
+
+_SEVEN_BIT: Final = SMTP.clone(cte_type="7bit", header_factory=_HEADERS)
 """Passes every server, whether or not it offers 8BITMIME."""
 
 

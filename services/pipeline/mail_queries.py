@@ -1,6 +1,5 @@
 """Mails that wait to be sent: written in the transaction that gave the reason, sent by the `mail` process."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,7 +17,7 @@ class Delivery:
     content: bytes
     attempts: int
     """This one included."""
-    created_at: datetime
+    first_attempt_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +49,6 @@ async def enqueue(connection: Connection, mail: Mail) -> bool:
     return True
 
 
-async def subjects(connection: Connection, message_ids: Collection[str]) -> dict[str, str]:
-    """Message-ID -> subject, of those mails that are known."""
-    rows = await connection.fetch("SELECT message_id, subject FROM mail WHERE message_id = ANY($1)", list(message_ids))
-    return {row["message_id"]: row["subject"] for row in rows}
-
-
 async def has_due(connection: Connection) -> bool:
     """Whether any mail is to be sent now."""
     return bool(
@@ -73,14 +66,15 @@ async def claim(connection: Connection, lease_seconds: float) -> Delivery | None
     row = await connection.fetchrow(
         """
         UPDATE mail_delivery AS delivery
-           SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => $1)
+           SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => $1),
+               first_attempt_at = coalesce(first_attempt_at, now())
           FROM mail
          WHERE mail.message_id = delivery.message_id
            AND (delivery.message_id, recipient) = (
                SELECT message_id, recipient FROM mail_delivery
                 WHERE sent_at IS NULL AND given_up_at IS NULL AND next_attempt_at <= now()
                 ORDER BY next_attempt_at, message_id, recipient LIMIT 1 FOR UPDATE SKIP LOCKED)
-        RETURNING delivery.message_id, recipient, sender, content, attempts, created_at
+        RETURNING delivery.message_id, recipient, sender, content, attempts, first_attempt_at
         """,
         lease_seconds,
     )
@@ -111,7 +105,7 @@ async def mark_failed(connection: Connection, delivery: Delivery, error: str, pa
 
 
 async def give_up(connection: Connection, delivery: Delivery, error: str) -> None:
-    """The mail is too old to be tried again. It is kept, with the error."""
+    """The mail has been tried for too long. It is kept, with the error."""
     await connection.execute(
         "UPDATE mail_delivery SET error = $3, given_up_at = now() WHERE message_id = $1 AND recipient = $2",
         delivery.message_id,

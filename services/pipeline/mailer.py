@@ -33,7 +33,7 @@ _PORTS: Final = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 
 SENT = Counter("stockflow_mails_sent_total", "Mails that the server has taken, by recipient.")
 FAILED = Counter("stockflow_mails_failed_total", "Attempts that failed; they are repeated.")
-GIVEN_UP = Counter("stockflow_mails_given_up_total", "Mails that were too old to be tried again.")
+GIVEN_UP = Counter("stockflow_mails_given_up_total", "Mails that were tried for too long.")
 WAITING = Gauge("stockflow_mails_waiting", "Mails that wait to be sent, by recipient.")
 OLDEST = Gauge("stockflow_mails_oldest_seconds", "Age of the oldest mail that waits.")
 
@@ -147,17 +147,19 @@ class Mailer:
 
     async def _fail(self, delivery: Delivery, error: str) -> None:
         FAILED.inc()
-        too_old = datetime.now(UTC) - delivery.created_at > timedelta(days=self._settings.mail_give_up_days)
+        tried_too_long = datetime.now(UTC) - delivery.first_attempt_at > timedelta(
+            days=self._settings.mail_give_up_days
+        )
         async with acquired(self._pool) as connection:
-            if too_old:
+            if tried_too_long:
                 await mail_queries.give_up(connection, delivery, error)
             else:
                 await mail_queries.mark_failed(connection, delivery, error, self._pause(delivery.attempts))
-        if too_old:
+        if tried_too_long:
             GIVEN_UP.inc()
         log.log(
-            40 if too_old else 30,
-            "mail.given_up" if too_old else "mail.failed",
+            40 if tried_too_long else 30,
+            "mail.given_up" if tried_too_long else "mail.failed",
             message_id=delivery.message_id,
             recipient=delivery.recipient,
             attempts=delivery.attempts,

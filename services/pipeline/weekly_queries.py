@@ -174,7 +174,7 @@ async def quality_score(connection: Connection, week: date, dataset: str) -> flo
     score: float | None = await connection.fetchval(
         """
         WITH bad AS (SELECT date, count(*) AS rows FROM quarantine WHERE dataset = $2 GROUP BY date)
-        SELECT sum(part.rows) FILTER (WHERE quality.status = 'passed')::float8
+        SELECT coalesce(sum(part.rows) FILTER (WHERE quality.status = 'passed'), 0)::float8
                / nullif(sum(part.rows + coalesce(bad.rows, 0)), 0)::float8
           FROM partition_quality AS quality JOIN dataset_partition AS part USING (date) LEFT JOIN bad USING (date)
          WHERE part.dataset = $2 AND date BETWEEN $1::date AND $1::date + 6

@@ -1,11 +1,14 @@
 """Data contracts: what readers of a dataset may rely on. A batch of rows that breaks one is never written."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from libs.events.analytics import TrendDirection
+from libs.events.inventory import TransactionType
 
 
 class ContractBroken(Exception):
@@ -14,12 +17,17 @@ class ContractBroken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The columns of a dataset with their types, which of them are never null, and the range of their values."""
+    """The columns of a dataset with their types, which of them are never null, and which values they have.
+
+    No number is NaN.
+    """
 
     dataset: str
     schema: pa.Schema
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Column -> least and largest value, both allowed."""
+    choices: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Column -> all values that it may have."""
 
     def checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The same rows. Raises ContractBroken."""
@@ -28,10 +36,15 @@ class Contract:
         for name in self.schema.names:
             if not self.schema.field(name).nullable and batch[name].null_count:
                 raise ContractBroken(f"{self.dataset}: {batch[name].null_count} rows without {name}")
+            if pa.types.is_floating(self.schema.field(name).type) and pc.any(pc.is_nan(batch[name])).as_py():
+                raise ContractBroken(f"{self.dataset}: {name} of NaN")
         for name, (least, most) in self.bounds.items():
             smallest, largest = pc.min(batch[name]).as_py(), pc.max(batch[name]).as_py()
             if smallest is not None and not least <= smallest <= largest <= most:
                 raise ContractBroken(f"{self.dataset}: {name} of {smallest} to {largest}, not of {least} to {most}")
+        for name, allowed in self.choices.items():
+            if strange := sorted(map(str, set(pc.unique(batch[name]).to_pylist()) - {*allowed, None})):
+                raise ContractBroken(f"{self.dataset}: {name} of {strange[:5]}, not of {sorted(allowed)}")
         return batch
 
 
@@ -64,7 +77,11 @@ LEDGER_ENTRIES: Final = Contract(
             _DAY,
         ]
     ),
-    {"sequence": (1, float("inf"))},
+    {
+        "sequence": (1, float("inf")),
+        "quantity_after": _ANY_COUNT,
+    },
+    {"transaction_type": list(TransactionType)},
 )
 """The ledger as extracted, without quarantined rows; money in millionths, hour and day counted since 1970 in UTC."""
 
@@ -121,6 +138,7 @@ DAILY_METRIC: Final = Contract(
         ]
     ),
     {"stockout_risk": (0, 1), **{f"sd_daily_{days}": _ANY_COUNT for days in (7, 30, 90)}},
+    {"direction": list(TrendDirection)},
 )
 """Velocity, trend, turnover, days of supply, stockout risk and ABC/XYZ class of every snapshot."""
 
@@ -138,6 +156,7 @@ MOVEMENT_AGGREGATE: Final = Contract(
         ]
     ),
     {"movements": (1, float("inf")), "units_in": _ANY_COUNT, "units_out": _ANY_COUNT},
+    {"grain": ("hour", "day", "week"), "dimension": ("sku", "warehouse", "category")},
 )
 """Movements per hour, day or week, and per sku, warehouse or category; `day` is that of the bucket's start."""
 

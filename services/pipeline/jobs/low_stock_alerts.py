@@ -13,7 +13,7 @@ from uuid import uuid4
 from libs.chassis.database import acquired
 from libs.events import outbox
 from services.pipeline import alert, alert_queries, mail_queries
-from services.pipeline.alert import Alert, ItemStock, Notice, Replenishment, Shortage, StockItem
+from services.pipeline.alert import Alert, Figures, ItemStock, Notice, Replenishment, Shortage, StockItem
 from services.pipeline.alert_digest import Circle, Digest, digests
 from services.pipeline.alert_events import low_stock_alert
 from services.pipeline.jobs.step import Context, StepResult
@@ -33,7 +33,9 @@ async def check_low_stock(context: Context) -> StepResult:
     checked, short = await _shortages(context, replenishment)
     async with acquired(context.pool) as connection, connection.transaction():
         live = await alert_queries.lock_live(connection)
-        changed = _follow(live, short)
+        over = await alert_queries.stock_of(connection, live.keys() - short.keys())
+        recovered = {(stock.sku, stock.warehouse_id): alert.figures(stock, replenishment) for stock in over}
+        changed = _follow(live, short, recovered)
         await alert_queries.save(connection, changed)
     severities = Counter(found.severity.value for found in short.values())
     context.log("low_stock.checked", items=checked, short=len(short), changed=len(changed))
@@ -71,10 +73,12 @@ def _short_items(page: Sequence[ItemStock], replenishment: Replenishment) -> dic
     return {(stock.sku, stock.warehouse_id): found for stock in page if (found := alert.shortage(stock, replenishment))}
 
 
-def _follow(live: Mapping[StockItem, Alert], short: Mapping[StockItem, Shortage]) -> list[Alert]:
+def _follow(
+    live: Mapping[StockItem, Alert], short: Mapping[StockItem, Shortage], recovered: Mapping[StockItem, Figures]
+) -> list[Alert]:
     now = datetime.now(UTC)
     followed = (
-        alert.follow(item, live.get(item), short.get(item), now=now, new_id=uuid4())
+        alert.follow(item, live.get(item), short.get(item) or recovered.get(item), now=now, new_id=uuid4())
         for item in sorted(live.keys() | short.keys())
     )
     return [changed for changed in followed if changed]
@@ -94,7 +98,6 @@ async def _tell(settings: Settings, context: Context) -> tuple[list[Alert], int]
             alerts,
             circle,
             names=await alert_queries.product_names(connection, {told.sku for told in alerts}),
-            thread_subjects=await mail_queries.subjects(connection, {t.thread_id for t in alerts if t.thread_id}),
             sender=settings.mail_from,
             digest_id=uuid4(),
             now=datetime.now(UTC),

@@ -10,6 +10,7 @@ from services.pipeline import alert
 from services.pipeline.alert import (
     Alert,
     AlertResolved,
+    Figures,
     ItemStock,
     Notice,
     Replenishment,
@@ -30,10 +31,10 @@ def a_stock(available: int, reorder_point: int | None = None, sold_per_day: floa
 
 
 def a_shortage(severity: Severity = Severity.WARNING, available: int = 5) -> Shortage:
-    return Shortage(severity, available, 10, 1.0, 5.0, 0.2, "Order now")
+    return Shortage(available, 10, 1.0, 5.0, 0.2, severity, "Order now")
 
 
-def followed(live: Alert | None, found: Shortage | None, now: datetime = LATER) -> Alert:
+def followed(live: Alert | None, found: Figures | None, now: datetime = LATER) -> Alert:
     changed = alert.follow(ITEM, live, found, now=now, new_id=UUID(int=1))
     assert changed is not None
     return changed
@@ -114,6 +115,17 @@ def test_recovered_stock_resolves_and_is_told_of_if_the_shortage_was() -> None:
     assert followed(a_told_alert(), None).notice is Notice.RECOVERED
     assert followed(followed(None, a_shortage(), NOW), None).notice is None
     assert followed(a_told_alert(), None).resolved_by is None
+
+
+def test_a_recovered_alert_tells_the_stock_of_now_unless_it_is_snoozed() -> None:
+    plenty = alert.figures(a_stock(500, sold_per_day=2), ONE_WEEK)
+
+    recovered = followed(a_told_alert(), plenty)
+    asleep = followed(alert.snooze(a_told_alert(), LATER + timedelta(days=1), NOW), plenty)
+
+    assert (recovered.quantity_available, recovered.velocity_per_day, recovered.days_of_supply) == (500, 2, 250)
+    assert (recovered.notice, asleep.notice) == (Notice.RECOVERED, None)
+    assert asleep.status is Status.RESOLVED
 
 
 def test_a_resolved_alert_is_over() -> None:

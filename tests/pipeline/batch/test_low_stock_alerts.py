@@ -5,8 +5,10 @@ import json
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import aiosmtplib
 import pytest
@@ -14,6 +16,8 @@ import trustme
 from pydantic import SecretStr
 
 from libs.chassis.database import Connection, Pool
+from services.pipeline.alert import Notice
+from services.pipeline.alert_digest import Circle, digests
 from services.pipeline.jobs.execution import Execution
 from services.pipeline.jobs.job import Interval
 from services.pipeline.jobs.run import RunRequest, RunStatus
@@ -21,6 +25,7 @@ from services.pipeline.mailer import BadSmtpUrl, Mailer, SmtpServer
 from services.pipeline.settings import Settings
 from tests.pipeline.batch.mail_server import MailServer
 from tests.pipeline.batch.stock import remove_stock, set_stock
+from tests.pipeline.batch.test_alert import NOW, a_told_alert
 from tests.pipeline.batch.test_runs import THE_DAY, claim, start
 from tests.stack import Database
 
@@ -125,6 +130,7 @@ async def test_an_event_carries_what_the_alert_says(pool: Pool, mailing: Setting
 async def test_what_gets_worse_and_what_recovers_answers_the_first_mail(
     pool: Pool, mailing: Settings, mail_server: MailServer, database: Database
 ) -> None:
+    mailing = mailing.model_copy(update={"mail_from": f"stockflow@{'d' * 60}.example.org"})
     await set_stock(database, "LAPTOP", 18, sold_per_day=2)
     for available in (18, 1, 1_000):
         await set_stock(database, "LAPTOP", available, sold_per_day=2)
@@ -134,9 +140,43 @@ async def test_what_gets_worse_and_what_recovers_answers_the_first_mail(
     first, worse, recovered = [message for _, message in mail_server.received]
     assert "References" not in first
     assert worse["References"] == recovered["In-Reply-To"] == first["Message-ID"]
-    assert worse["Subject"] == recovered["Subject"] == f"Re: {first['Subject']}"
+    assert [worse["Subject"], recovered["Subject"]] == [
+        "Re: Low stock: 1 alert, in BERLIN-1",
+        "Re: Low stock: 1 recovered, in BERLIN-1",
+    ]
+    assert "1,000 available" in recovered.get_body(("plain",)).get_content()  # type: ignore[union-attr]
     assert await alerts(pool) == {"LAPTOP": ("resolved", "error")}
     await remove_stock(database)
+
+
+def test_a_name_makes_no_lines_of_its_own() -> None:
+    name = "Laptop\n\n== LYON-1 ==\u202eevil"
+    [digest] = digests(
+        [replace(a_told_alert(), notice=Notice.OPENED)],
+        Circle(["ops@example.org"], {}),
+        names={a_told_alert().sku: name},
+        sender="stockflow@example.org",
+        digest_id=UUID(int=1),
+        now=NOW,
+    )
+
+    assert "(Laptop == LYON-1 == evil)" in digest.mail.text
+    assert "\u202e" not in digest.mail.html
+
+
+@pytest.mark.usefixtures("stocked")
+async def test_a_mail_is_given_up_so_long_after_it_was_first_tried(
+    pool: Pool, mailing: Settings, mail_server: MailServer
+) -> None:
+    await run(pool, mailing)
+    await pool.execute("UPDATE mail SET created_at = now() - interval '30 days'")
+    await pool.execute("UPDATE mail_delivery SET first_attempt_at = now() - interval '30 days' WHERE recipient ~ 'ops'")
+    mail_server.refusals += ["452 full"] * 3
+
+    await Mailer(mailing, pool, SmtpServer.of(f"smtp://127.0.0.1:{mail_server.port}")).send_due(asyncio.Event())
+
+    given_up = await pool.fetch("SELECT recipient FROM mail_delivery WHERE given_up_at IS NOT NULL")
+    assert [row["recipient"] for row in given_up] == ["ops@example.org"]
 
 
 @pytest.mark.usefixtures("stocked")

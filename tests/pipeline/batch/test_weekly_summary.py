@@ -129,16 +129,16 @@ async def test_days_that_end_empty_are_stockouts(client: httpx.AsyncClient, pool
 async def test_the_quality_score_is_the_share_that_passed(
     client: httpx.AsyncClient, pool: Pool, settings: Settings
 ) -> None:
-    for day, rows, status in ((6, 90, "passed"), (7, 10, "failed")):
+    for day, rows, status in (
+        (date(2025, 12, 31), 10, "failed"),
+        (date(2026, 1, 6), 90, "passed"),
+        (date(2026, 1, 7), 10, "failed"),
+    ):
         await pool.execute(
-            "INSERT INTO dataset_partition VALUES ('ledger_entries', $1, 1, $2, gen_random_uuid(), now())",
-            date(2026, 1, day),
-            rows,
+            "INSERT INTO dataset_partition VALUES ('ledger_entries', $1, 1, $2, gen_random_uuid(), now())", day, rows
         )
         await pool.execute(
-            "INSERT INTO partition_quality (date, status, run_id) VALUES ($1, $2, gen_random_uuid())",
-            date(2026, 1, day),
-            status,
+            "INSERT INTO partition_quality (date, status, run_id) VALUES ($1, $2, gen_random_uuid())", day, status
         )
 
     await run(pool, settings)
@@ -146,7 +146,7 @@ async def test_the_quality_score_is_the_share_that_passed(
     await pool.execute("DELETE FROM dataset_partition")
 
     found = await summary(client)
-    assert (found["qualityScore"], found["qualityScoreBefore"]) == (0.9, None)
+    assert (found["qualityScore"], found["qualityScoreBefore"]) == (0.9, 0.0)
 
 
 @pytest.mark.usefixtures("sold")
