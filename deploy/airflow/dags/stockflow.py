@@ -40,7 +40,8 @@ def run_step(job: str, step: str) -> dict[str, Any]:
     start, end = interval_of(context)
     this = context["task_instance"]
     # The same try is the same run; a retry or a clear computes again, or attaches to what still goes on.
-    key = f"{this.dag_id}/{this.run_id}/{this.task_id}/{this.try_number}"
+    # The id differs when a deleted DAG run is made anew, whose tries begin at 1 again.
+    key = f"{this.dag_id}/{this.run_id}/{this.task_id}/{this.try_number}/{this.id}"
     body = {
         "job": job,
         "steps": [step],

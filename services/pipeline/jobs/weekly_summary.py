@@ -16,6 +16,7 @@ from services.pipeline.jobs.step import Context, StepResult
 from services.pipeline.weekly_summary import Alerts, Day, Mover, Stockout, Totals, Warehouse, WeeklySummary
 
 A_WEEK: Final = timedelta(days=7)
+_REPORT: Final = ("postgres:pipeline.report",)
 STATEMENT_TIMEOUT: Final = "300s"
 
 
@@ -40,7 +41,16 @@ async def aggregate_week(context: Context) -> StepResult:
         for done, monday in enumerate((week - A_WEEK, week)):
             context.progress(done, 2)
             rows = await weekly_queries.replace_week(connection, monday)
-    return StepResult(rows_out=rows, partitions=(week.isoformat(),))
+    return StepResult(
+        rows_out=rows,
+        partitions=(week.isoformat(),),
+        reads=(
+            "postgres:pipeline.daily_movement",
+            "postgres:pipeline.stock_position",
+            "postgres:inventory.products_v1",
+        ),
+        writes=("postgres:pipeline.weekly_stock_item",),
+    )
 
 
 async def calculate_weekly_metrics(context: Context) -> StepResult:
@@ -49,7 +59,11 @@ async def calculate_weekly_metrics(context: Context) -> StepResult:
     async with acquired(context.pool) as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
         summary = await _summary(connection, week)
-    return StepResult(rows_in=context.upstream["aggregate_week"].rows_out, figures=summary.model_dump(mode="json"))
+    return StepResult(
+        rows_in=context.upstream["aggregate_week"].rows_out,
+        figures=summary.model_dump(mode="json"),
+        reads=("postgres:pipeline.weekly_stock_item", "postgres:pipeline.daily_movement", "postgres:pipeline.alert"),
+    )
 
 
 async def generate_reports(context: Context) -> StepResult:
@@ -61,7 +75,9 @@ async def generate_reports(context: Context) -> StepResult:
         report_id = await weekly_queries.save_draft(
             connection, summary.week, summary.model_dump(mode="json"), page, now
         )
-    return StepResult(rows_out=1, partitions=(summary.week.isoformat(),), figures={"reportId": str(report_id)})
+    return StepResult(
+        rows_out=1, partitions=(summary.week.isoformat(),), figures={"reportId": str(report_id)}, writes=_REPORT
+    )
 
 
 async def update_dashboards(context: Context) -> StepResult:
@@ -79,7 +95,7 @@ async def update_dashboards(context: Context) -> StepResult:
                 now=datetime.now(UTC),
             ),
         )
-    return StepResult(rows_out=1, figures={"mailed": is_mailed})
+    return StepResult(rows_out=1, figures={"mailed": is_mailed}, reads=_REPORT, writes=_REPORT)
 
 
 async def _summary(connection: Connection, week: date) -> WeeklySummary:
