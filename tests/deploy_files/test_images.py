@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deploy.local.services import PROCESSES, Process
+from deploy.local.services import MAIL, PROCESSES, Process
 from deploy.local.stack import Stack
 from tests.deploy_files import images
 from tests.deploy_files.images import Images
@@ -28,7 +28,9 @@ NAMES = {
     service: f"localhost/stockflow-{service}:{VERSION}"
     for service in ("migrations", "inventory", "reorder", "pipeline", "analytics")
 }
-ALL_PROCESSES = tuple(dict.fromkeys((*PROCESSES, Process("inventory", "sweep"))))
+ALL_PROCESSES = tuple(dict.fromkeys((*PROCESSES, Process("inventory", "sweep"), MAIL)))
+# Nobody listens there: mails wait, and the process that sends them lives.
+SETTINGS = {**ENVIRONMENT, "SMTP_URL": "smtp://127.0.0.1:1"}
 CONNECTIONS = 4
 
 
@@ -48,7 +50,7 @@ def built() -> Iterator[Images]:
 async def test_the_demo_comes_out_exact_through_the_images(built: Images, tmp_path: Path) -> None:
     fed = feed.simulated()
     async with Stack(
-        tmp_path / "stack", ports="auto", processes=ALL_PROCESSES, program=built.program, environment=ENVIRONMENT
+        tmp_path / "stack", ports="auto", processes=ALL_PROCESSES, program=built.program, environment=SETTINGS
     ) as stack:
         _check_confinement(stack)
         _run_jobs(built, stack.env)
