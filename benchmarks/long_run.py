@@ -17,8 +17,8 @@ from pathlib import Path
 import asyncpg
 
 from benchmarks.machine import cpu_seconds, machine, memory_bytes, peak_memory_bytes
-from benchmarks.streaming_cpu import applied_by, fill, sales
-from benchmarks.streaming_peers import Stand, pipeline_environment, running, stand
+from benchmarks.streaming_cpu import applied_by, fill, pipeline_environment, sales
+from benchmarks.streaming_peers import Stand, running, stand
 from libs.events.topics import INVENTORY_EVENTS
 from services.pipeline.lake import LakeTable
 from tests.stack import Database

@@ -16,8 +16,8 @@ from statistics import median
 import asyncpg
 
 from benchmarks.machine import cpu_seconds, machine
-from benchmarks.streaming_cpu import sales
-from benchmarks.streaming_peers import Stand, pipeline_environment, running, stand
+from benchmarks.streaming_cpu import pipeline_environment, sales
+from benchmarks.streaming_peers import Stand, running, stand
 from libs.events.outbox import enqueue_messages
 from tests.stack import ROOT, Database
 

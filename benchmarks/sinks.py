@@ -19,8 +19,8 @@ import asyncpg
 from pymongo import AsyncMongoClient
 
 from benchmarks.machine import cpu_seconds, machine, peak_memory_bytes
-from benchmarks.streaming_cpu import applied_by, sales
-from benchmarks.streaming_peers import PEERS, Stand, pipeline_environment, running, stand
+from benchmarks.streaming_cpu import applied_by, pipeline_environment, sales
+from benchmarks.streaming_peers import PEERS, Stand, running, stand
 from tests.stack import Database
 
 RESULTS = Path(__file__).parent / "results/sinks.json"

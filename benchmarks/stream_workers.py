@@ -7,55 +7,34 @@ workers share the machine with Postgres and the broker, so the cores bound the s
 import argparse
 import asyncio
 import json
-import os
 import sys
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import asyncpg
 import psutil
 
 from benchmarks.machine import cpu_seconds, machine, peak_memory_bytes
-from benchmarks.streaming_cpu import PARTITIONS, applied_by, fill, sales
-from deploy.local.servers import Servers
-from libs.events.settings import KafkaSettings
-from tests.stack import Database, migrate
+from benchmarks.streaming_cpu import applied_by, full_topic
+from tests.stack import Database
 
 
 async def measure(workers: int, events: int, items: int) -> dict[str, object]:
     """Events per second of all workers from the first write to the last, and CPU and memory of each."""
-    with TemporaryDirectory(prefix="stockflow-bench-") as name:
-        async with Servers(Path(name), durable=False) as servers:
-            database = Database(servers, "bench")
-            await servers.create_database(database.name)
-            await migrate(database.superuser_url)
-            kafka = KafkaSettings(bootstrap_servers=servers.kafka_bootstrap_servers, partitions=PARTITIONS)
-            await fill(kafka, sales(events, items))
-            environment = {
-                **os.environ,
-                "DATABASE_URL": database.url("pipeline"),
-                "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-                "REDIS_URL": servers.redis_url(),
-                "MONGO_URL": servers.mongo_url(),
-                "LAKE_URL": str(Path(name) / "lake"),
-                "AUTH_MODE": "off",
-                "LOG_LEVEL": "error",
-            }
-            started = [
-                await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "services.pipeline", "stream"),
-                    env={**environment, "KAFKA_GROUP_INSTANCE_ID": f"worker-{number}"},
-                )
-                for number in range(workers)
-            ]
-            try:
-                processes = [psutil.Process(worker.pid) for worker in started]
-                return {"workers": workers, "events": events, **await _watch(database, processes, events)}
-            finally:
-                for worker in started:
-                    worker.terminate()
-                await asyncio.gather(*(worker.wait() for worker in started))
+    async with full_topic(events, items) as (database, environment):
+        started = [
+            await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "services.pipeline", "stream"),
+                env={**environment, "LOG_LEVEL": "error", "KAFKA_GROUP_INSTANCE_ID": f"worker-{number}"},
+            )
+            for number in range(workers)
+        ]
+        try:
+            processes = [psutil.Process(worker.pid) for worker in started]
+            return {"workers": workers, "events": events, **await _watch(database, processes, events)}
+        finally:
+            for worker in started:
+                worker.terminate()
+            await asyncio.gather(*(worker.wait() for worker in started))
 
 
 async def _watch(database: Database, processes: list[psutil.Process], events: int) -> dict[str, object]:

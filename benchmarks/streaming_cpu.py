@@ -10,8 +10,8 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -118,13 +118,24 @@ async def fill(kafka: KafkaSettings, messages: Iterable[Message]) -> None:
         await sender.stop()
 
 
-async def measure(
-    process: str,
-    events: int,
-    items: int,
-    watched: Callable[[int], AbstractAsyncContextManager[object]] = nullcontext,
-) -> dict[str, object]:
-    """CPU microseconds per event and peak memory of one process on a full topic; `watched` is given its pid."""
+def pipeline_environment(database: Database, kafka: KafkaSettings, folder: Path) -> dict[str, str]:
+    """Settings of a process of the pipeline."""
+    servers = database.servers
+    return os.environ | {
+        "DATABASE_URL": database.url("pipeline"),
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "REDIS_URL": servers.redis_url(),
+        "MONGO_URL": servers.mongo_url(),
+        "LAKE_URL": str(folder / "lake"),
+        "AUTH_MODE": "off",
+        "LOG_LEVEL": "warning",
+        "PORT": "0",
+    }
+
+
+@asynccontextmanager
+async def full_topic(events: int, items: int) -> AsyncIterator[tuple[Database, dict[str, str]]]:
+    """Servers with this many sales on the topic: the database, and the settings of a process of the pipeline."""
     with TemporaryDirectory(prefix="stockflow-bench-") as name:
         async with Servers(Path(name), durable=False) as servers:
             database = Database(servers, "bench")
@@ -132,25 +143,26 @@ async def measure(
             await migrate(database.superuser_url)
             kafka = KafkaSettings(bootstrap_servers=servers.kafka_bootstrap_servers, partitions=PARTITIONS)
             await fill(kafka, sales(events, items))
-            environment = {
-                **os.environ,
-                "DATABASE_URL": database.url("pipeline"),
-                "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-                "REDIS_URL": servers.redis_url(),
-                "MONGO_URL": servers.mongo_url(),
-                "LAKE_URL": str(Path(name) / "lake"),
-                "AUTH_MODE": "off",
-                "LOG_LEVEL": "warning",
-            }
-            worker = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "services.pipeline", process, env=environment
-            )
-            try:
-                async with watched(worker.pid):
-                    return await _watch(psutil.Process(worker.pid), database, process, events)
-            finally:
-                worker.terminate()
-                await worker.wait()
+            yield database, pipeline_environment(database, kafka, Path(name))
+
+
+async def measure(
+    process: str,
+    events: int,
+    items: int,
+    watched: Callable[[int], AbstractAsyncContextManager[object]] = nullcontext,
+) -> dict[str, object]:
+    """CPU microseconds per event and peak memory of one process on a full topic; `watched` is given its pid."""
+    async with full_topic(events, items) as (database, environment):
+        worker = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services.pipeline", process, env=environment
+        )
+        try:
+            async with watched(worker.pid):
+                return await _watch(psutil.Process(worker.pid), database, process, events)
+        finally:
+            worker.terminate()
+            await worker.wait()
 
 
 async def _watch(worker: psutil.Process, database: Database, process: str, events: int) -> dict[str, object]:

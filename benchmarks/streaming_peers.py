@@ -28,7 +28,7 @@ import psutil
 
 from benchmarks.machine import cpu_seconds, machine, peak_memory_bytes
 from benchmarks.peers.sums import TABLES
-from benchmarks.streaming_cpu import PARTITIONS, applied_by, fill, sales
+from benchmarks.streaming_cpu import PARTITIONS, applied_by, fill, pipeline_environment, sales
 from deploy.local.apache_kafka import VERSION, Unavailable, fetch
 from deploy.local.servers import Servers
 from libs.events.outbox import Message
@@ -172,21 +172,6 @@ class Stand:
 def python(peer: Peer) -> Path:
     """The interpreter of its environment."""
     return ENVIRONMENTS / peer.environment / "bin/python"
-
-
-def pipeline_environment(database: Database, kafka: KafkaSettings, folder: Path) -> dict[str, str]:
-    """Settings of a process of the pipeline."""
-    servers = database.servers
-    return os.environ | {
-        "DATABASE_URL": database.url("pipeline"),
-        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-        "REDIS_URL": servers.redis_url(),
-        "MONGO_URL": servers.mongo_url(),
-        "LAKE_URL": str(folder / "lake"),
-        "AUTH_MODE": "off",
-        "LOG_LEVEL": "warning",
-        "PORT": "0",
-    }
 
 
 @asynccontextmanager
