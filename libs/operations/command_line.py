@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from libs.events.dead_letter_retry import NotPending, Status, Undecodable, UnknownDeadLetter
 
 if TYPE_CHECKING:
+    from libs.events.settings import KafkaSettings
     from libs.operations.dead_letters import DeadLetter, DeadLetterStore
+    from libs.operations.rebuild import Rebuild
 
 MOST_LISTED = 100_000
 
@@ -102,6 +104,22 @@ async def rebuild(work: Awaitable[None]) -> int:
         sys.stderr.write(f"\n{error}\n")
         return 1
     return 0
+
+
+async def rebuild_group(
+    job: "Rebuild", database_url: str, kafka: "KafkaSettings", arguments: argparse.Namespace
+) -> int:
+    """Build the results of a group in Postgres anew; the exit code as of `rebuild`."""
+    from libs.operations import rebuild as groups
+
+    work = groups.rebuild(
+        job,
+        database_url=database_url,
+        kafka=kafka,
+        progress=progress,
+        accept_dead_letters=arguments.accept_dead_letters,
+    )
+    return await rebuild(work)
 
 
 def progress(done: int, total: int) -> None:

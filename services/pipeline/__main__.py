@@ -92,19 +92,10 @@ async def _republish(url: str) -> None:
 
 
 async def _rebuild(url: str, settings: Settings, arguments: argparse.Namespace) -> int:
-    from libs.operations.rebuild import rebuild
     from services.pipeline import metrics
     from services.pipeline.stream import REBUILD
 
-    code = await command_line.rebuild(
-        rebuild(
-            REBUILD,
-            database_url=url,
-            kafka=settings.kafka,
-            progress=command_line.progress,
-            accept_dead_letters=arguments.accept_dead_letters,
-        )
-    )
+    code = await command_line.rebuild_group(REBUILD, url, settings.kafka, arguments)
     if code == 0:
         await metrics.rebuild_cache(settings)
     return code

@@ -60,19 +60,10 @@ async def _republish(url: str) -> None:
 
 async def _rebuild(url: str, settings: Settings, arguments: argparse.Namespace) -> int:
     from libs.chassis.database import open_pool
-    from libs.operations.rebuild import rebuild
     from services.reorder import evaluation
     from services.reorder.consumer import REBUILD
 
-    code = await command_line.rebuild(
-        rebuild(
-            REBUILD,
-            database_url=url,
-            kafka=settings.kafka,
-            progress=command_line.progress,
-            accept_dead_letters=arguments.accept_dead_letters,
-        )
-    )
+    code = await command_line.rebuild_group(REBUILD, url, settings.kafka, arguments)
     if code == 0:
         async with await open_pool(url, size=1, application_name="reorder-rebuild") as pool:
             await evaluation.evaluate_all(pool)
