@@ -269,7 +269,8 @@ class PartitionedTable:
     ) -> dict[date, int]:
         """Put these rows in place of all rows of these days, or of one warehouse's, in one commit; rows per date.
 
-        Raises StaleWriter when the table has been written from a later watermark.
+        Raises StaleWriter when the table has been written from a later watermark, and CommitFailedError when anybody
+        has replaced days of it since this call began: all its commits move the same version, so Delta refuses ours.
         """
         table = DeltaTable.create(
             self.url, self._schema, mode="ignore", partition_by=["date"], configuration=_CONFIGURATION

@@ -17,8 +17,9 @@ import structlog
 from libs.chassis.database import Connection, Pool, acquired
 from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import lineage, run_queries, runs
+from services.pipeline.jobs.fence import fenced
 from services.pipeline.jobs.job import Job, Step
-from services.pipeline.jobs.run import Claim, Fenced, RunStatus, StepStatus, UpstreamMissing
+from services.pipeline.jobs.run import Claim, RunStatus, StepStatus, UpstreamMissing
 from services.pipeline.jobs.step import Context, StepFunction, StepResult, function_of
 from services.pipeline.settings import Settings
 
@@ -66,7 +67,7 @@ class Execution:
         self._log(None, "run.ended", level="info" if error is None else "warning", status=status, error=error)
         async with acquired(self.pool) as connection, connection.transaction():
             if not await runs.end(connection, self.claim.run_id, self.claim.attempt, status, error):
-                raise self._fenced()
+                raise fenced(self.claim.run_id, self.claim.attempt)
             await self._flush(connection)
         if self.settings.openlineage_url is not None:
             await lineage.tell_aborted(self.settings.openlineage_url, self.claim, sorted(self._running), error)
@@ -93,7 +94,7 @@ class Execution:
             async with acquired(self.pool) as connection, connection.transaction():
                 answer = await run_queries.beat(connection, self.claim.run_id, self.claim.attempt)
                 if answer is None:
-                    raise self._fenced()
+                    raise fenced(self.claim.run_id, self.claim.attempt)
                 await self._flush(connection)
             if answer["cancel_requested_by"] is not None:
                 return str(answer["cancel_requested_by"])
@@ -211,7 +212,7 @@ class Execution:
 
     async def _hold(self, connection: Connection) -> None:
         if not await run_queries.lock_attempt(connection, self.claim.run_id, self.claim.attempt):
-            raise self._fenced()
+            raise fenced(self.claim.run_id, self.claim.attempt)
 
     async def _flush(self, connection: Connection) -> None:
         """Store progress and log lines; what comes meanwhile waits for the next time."""
@@ -225,6 +226,3 @@ class Execution:
         where = {"run_id": str(self.claim.run_id), "attempt": self.claim.attempt, **({"step": step} if step else {})}
         log.log(logging.getLevelNamesMapping()[level.upper()], event, **where, **shown)
         self._log_rows.append((self.claim.run_id, datetime.now(UTC), self.claim.attempt, step, level, event, shown))
-
-    def _fenced(self) -> Fenced:
-        return Fenced(f"attempt {self.claim.attempt} of run {self.claim.run_id} does not count any more")

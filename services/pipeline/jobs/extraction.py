@@ -11,6 +11,7 @@ from adbc_driver_postgresql import dbapi
 from services.pipeline.jobs import blocking_rules
 from services.pipeline.jobs.blocking_rules import BadRow
 from services.pipeline.jobs.contract import LEDGER_ENTRIES
+from services.pipeline.jobs.fence import Fence
 from services.pipeline.jobs.sink import quoted
 from services.pipeline.lake import PartitionedTable, nearest_date
 
@@ -62,6 +63,7 @@ def extract_ledger(
     lake_table: PartitionedTable,
     watermark_from: int,
     wanted_days: Sequence[int],
+    fence: Fence,
     progress: Callable[[int, int], None],
 ) -> Extract:
     """Replace every day of the lake's ledger that has entries of transactions from `watermark_from` on.
@@ -71,7 +73,7 @@ def extract_ledger(
     with _snapshot(url, alone=True) as cursor:
         watermark_to = _watermark(cursor)
         counts = _count_changed_days(cursor, watermark_from, watermark_to)
-        rows_per_day, bad_rows = _replace_days(cursor, lake_table, counts, watermark_to, None, progress)
+        rows_per_day, bad_rows = _replace_days(cursor, lake_table, counts, watermark_to, None, fence, progress)
     empty = dict.fromkeys(wanted_days, 0)
     return Extract(watermark_from, watermark_to, empty | rows_per_day, sum(counts.values()), bad_rows)
 
@@ -81,13 +83,14 @@ def extract_warehouse(
     lake_table: PartitionedTable,
     warehouse_id: str,
     days: Sequence[int],
+    fence: Fence,
     progress: Callable[[int, int], None],
 ) -> Extract:
     """Replace one warehouse's part of these days of the lake's ledger. One extraction at a time; others wait."""
     with _snapshot(url, alone=True) as cursor:
         watermark_to = _watermark(cursor)
         counts = dict.fromkeys(days, 0) | _count_entries(cursor, days, watermark_to, warehouse_id)
-        rows_per_day, bad_rows = _replace_days(cursor, lake_table, counts, watermark_to, warehouse_id, progress)
+        rows_per_day, bad_rows = _replace_days(cursor, lake_table, counts, watermark_to, warehouse_id, fence, progress)
     return Extract(0, watermark_to, rows_per_day, sum(counts.values()), bad_rows)
 
 
@@ -208,6 +211,7 @@ def _replace_days(
     counts: dict[int, int],
     watermark: int,
     warehouse_id: str | None,
+    fence: Fence,
     progress: Callable[[int, int], None],
 ) -> tuple[dict[int, int], list[BadRow]]:
     """Put the good entries of these days (day -> how many to read) into the lake; rows per day, and the bad ones."""
@@ -216,7 +220,7 @@ def _replace_days(
         progress(done, sum(counts.values()))
         checked = _checked(_entries(cursor, days, watermark, warehouse_id), bad_rows)
         reader = pa.RecordBatchReader.from_batches(LEDGER_ENTRIES.schema, checked)
-        replaced = lake_table.replace(days, reader, watermark, warehouse_id)
+        replaced = lake_table.replace(days, fence.rows(reader), watermark, warehouse_id)
         rows_per_day |= {day: replaced[nearest_date(day)] for day in days}
         done += sum(counts[day] for day in days)
     progress(done, done)

@@ -20,10 +20,11 @@ from libs.chassis.database import acquired
 from libs.events import outbox
 from libs.events.failpoints import failpoint
 from services.pipeline import dimension_queries, metric_events, metric_queries
-from services.pipeline.jobs import copies, dataset_queries, extraction, sink, transformation
+from services.pipeline.jobs import copies, dataset_queries, extraction, fence, sink, transformation
 from services.pipeline.jobs.contract import DAILY_METRIC, DAILY_SNAPSHOT, ITEM_DAYS, LEDGER_ENTRIES, Contract
 from services.pipeline.jobs.engine import Engine, open_engine
 from services.pipeline.jobs.extraction import Fingerprint
+from services.pipeline.jobs.fence import Fence
 from services.pipeline.jobs.sink import Target
 from services.pipeline.jobs.step import Context, StepResult
 from services.pipeline.lake import PartitionedTable, nearest_date
@@ -59,11 +60,12 @@ async def extract_inventory_data(context: Context) -> StepResult:
         lake_table(context.settings, LEDGER_ENTRIES),
         since,
         [day for day in days_of(context.interval.closed_dates()) if day not in known],
+        Fence.of(context),
         context.progress,
     )
     failpoint("batch.ledger_entries.committed")
     days = sorted(extract.rows_per_day)
-    async with acquired(context.pool) as connection, connection.transaction():
+    async with fence.transaction(context) as connection:
         await dataset_queries.replace_quarantine(
             connection, LEDGER_ENTRIES.dataset, days, extract.bad_rows, context.run_id
         )
@@ -89,9 +91,15 @@ async def _extract_warehouse(context: Context, warehouse_id: str, days: Sequence
     """Replace one warehouse's part of these days. Watermarks stay: the next run of all reads on from the last one."""
     table = lake_table(context.settings, LEDGER_ENTRIES)
     extract = await asyncio.to_thread(
-        extraction.extract_warehouse, source_url(context.settings), table, warehouse_id, days, context.progress
+        extraction.extract_warehouse,
+        source_url(context.settings),
+        table,
+        warehouse_id,
+        days,
+        Fence.of(context),
+        context.progress,
     )
-    async with acquired(context.pool) as connection, connection.transaction():
+    async with fence.transaction(context) as connection:
         await dataset_queries.replace_quarantine(
             connection, LEDGER_ENTRIES.dataset, days, extract.bad_rows, context.run_id, warehouse_id
         )
@@ -123,7 +131,7 @@ async def transform_and_load(context: Context) -> StepResult:
     watermark = max(ledger.values(), default=0)
     rows_per_day = await asyncio.to_thread(_sum_days, context, changed, watermark)
     failpoint("batch.item_days.committed")
-    async with acquired(context.pool) as connection, connection.transaction():
+    async with fence.transaction(context) as connection:
         if context.warehouse_id is not None:
             await dataset_queries.record_slices(connection, ITEM_DAYS.dataset, rows_per_day, context.run_id)
         else:
@@ -202,7 +210,7 @@ async def data_quality_check(context: Context) -> StepResult:
     # One warehouse can spoil a day, but not tell that all of it is good.
     passed = checked.keys() - failed if context.warehouse_id is None else set[int]()
     news = {day: failures[day] for day in passed | (failed & answered_for)}
-    async with acquired(context.pool) as connection, connection.transaction():
+    async with fence.transaction(context) as connection:
         await dataset_queries.record_quality(connection, LEDGER_ENTRIES.dataset, news, checked, context.run_id)
     entries = {day: figures[0] for day, figures in expected.items() if day in new}
     # Copies are compared by whole days.
@@ -327,7 +335,9 @@ def _sum_days(context: Context, days: Sequence[int], watermark: int) -> dict[int
         entries = _read(context, engine, LEDGER_ENTRIES, days[0], days[-1])
         entries = entries.semi_join(engine.days(days), "day")
         rows = kept(engine.rows(transformation.item_days(entries), ITEM_DAYS.schema), ITEM_DAYS)
-        replaced = lake_table(context.settings, ITEM_DAYS).replace(days, rows, watermark, context.warehouse_id)
+        replaced = lake_table(context.settings, ITEM_DAYS).replace(
+            days, Fence.of(context).rows(rows), watermark, context.warehouse_id
+        )
     return {day: replaced[nearest_date(day)] for day in days}
 
 
@@ -376,15 +386,15 @@ def _load(
     watermark: int,
 ) -> int:
     """Replace the days in the lake, then in Postgres by what the lake holds, some days at a time; rows put in."""
-    table = lake_table(context.settings, contract)
-    replaced = table.replace(days, kept(rows, contract), watermark, context.warehouse_id)
+    table, own = lake_table(context.settings, contract), Fence.of(context)
+    replaced = table.replace(days, own.rows(kept(rows, contract)), watermark, context.warehouse_id)
     failpoint(f"batch.{contract.dataset}.in_lake")
     url = context.settings.database_url.get_secret_value()
     total, done = sum(replaced.values()), 0
     for chunk in extraction.chunks({day: replaced[nearest_date(day)] for day in days}):
         context.progress(done, total)
         stored = table.rows(chunk, contract.schema, context.warehouse_id)
-        done += sink.replace_dates(url, target, chunk, stored, watermark, context.run_id, context.warehouse_id)
+        done += sink.replace_dates(url, target, chunk, stored, watermark, own, context.warehouse_id)
     context.progress(done, total)
     return done
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 
 from libs.events.failpoints import failpoint
-from services.pipeline.jobs.run import Fenced
+from services.pipeline.jobs.fence import Fence
 from services.pipeline.lake import nearest_date
 
 _DATE: Final = "DATE '1970-01-01' + day"
@@ -64,19 +64,19 @@ def replace_dates(
     days: Sequence[int],
     rows: pa.RecordBatchReader,
     watermark: int,
-    run_id: UUID,
+    fence: Fence,
     warehouse_id: str | None = None,
 ) -> int:
     """Replace the dates of `days` by the incoming rows, in one transaction; how many rows were put in. Blocks.
 
     Dates that hold the result of a later watermark stay as they are: a run that was overtaken changes nothing. With a
-    warehouse, only its rows are replaced, and the dates keep their watermark. Raises Fenced when the run has ended
-    meanwhile, and changes nothing.
+    warehouse, only its rows are replaced, and the dates keep their watermark. Raises Fenced when the attempt does not
+    count any more, and changes nothing.
     """
     is_own = "" if warehouse_id is None else f" AND warehouse_id = {quoted(warehouse_id)}"
     kept_or_new = "watermark" if warehouse_id is not None else f"{watermark:d}"
     with dbapi.connect(url) as connection, connection.cursor() as cursor:
-        dates = _lock_dates(cursor, target.table, days, watermark, run_id)
+        dates = _lock_dates(cursor, target.table, days, watermark, fence.run_id)
         cursor.adbc_ingest("incoming", rows, mode="create", temporary=True)
         failpoint(f"batch.{target.table}.copied")
         cursor.execute(f"DELETE FROM pipeline.{target.table} WHERE date = ANY('{dates}'::date[]){is_own}")
@@ -91,7 +91,7 @@ def replace_dates(
         cursor.execute(
             f"""
             UPDATE pipeline.dataset_partition AS partition
-               SET watermark = {kept_or_new}, run_id = '{run_id}', replaced_at = now(),
+               SET watermark = {kept_or_new}, run_id = '{fence.run_id}', replaced_at = now(),
                    rows = (SELECT count(*) FROM pipeline.{target.table} AS replaced
                             WHERE replaced.date = partition.date)
              WHERE dataset = '{target.table}' AND date = ANY('{dates}'::date[])
@@ -99,10 +99,7 @@ def replace_dates(
         )
         cursor.execute(f"SELECT count(*) FROM pg_temp.incoming WHERE {_DATE} = ANY('{dates}'::date[])")
         inserted: int = cursor.fetchone()[0]
-        # Until the commit, the run cannot end.
-        cursor.execute(f"SELECT true FROM pipeline.run WHERE run_id = '{run_id}' AND status = 'running' FOR SHARE")
-        if cursor.fetchone() is None:
-            raise Fenced(f"run {run_id} has ended: its rows of {target.table} are not written")
+        fence.hold(cursor)
         connection.commit()
     failpoint(f"batch.{target.table}.committed")
     return inserted

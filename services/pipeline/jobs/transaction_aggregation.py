@@ -10,8 +10,9 @@ import ibis
 
 from libs.chassis.database import acquired
 from libs.events.failpoints import failpoint
-from services.pipeline.jobs import dataset_queries, extraction, sink, transformation
+from services.pipeline.jobs import dataset_queries, extraction, fence, sink, transformation
 from services.pipeline.jobs.contract import LEDGER_ENTRIES, MOVEMENT_AGGREGATE
+from services.pipeline.jobs.fence import Fence
 from services.pipeline.jobs.inventory_etl import (
     engine_of,
     extract_inventory_data,
@@ -40,7 +41,7 @@ async def aggregate_transactions(context: Context) -> StepResult:
     watermark = max(ledger.values(), default=0)
     await renew_dimensions(context)
     rows_per_day = await asyncio.to_thread(_aggregate, context, due, watermark)
-    async with acquired(context.pool) as connection, connection.transaction():
+    async with fence.transaction(context) as connection:
         await dataset_queries.record_partitions(connection, _IN_LAKE, rows_per_day, watermark, context.run_id)
     return StepResult(
         rows_in=extract.rows_in,
@@ -98,7 +99,7 @@ def _aggregate(context: Context, days: Sequence[int], watermark: int) -> dict[in
         dated = sums.mutate(day=(sums.bucket_hour // transformation.HOURS_PER_DAY).cast("int32"))
         wanted = dated.semi_join(engine.days(days), "day")
         rows = kept(engine.rows(wanted, MOVEMENT_AGGREGATE.schema), MOVEMENT_AGGREGATE)
-        replaced = lake_table(settings, MOVEMENT_AGGREGATE).replace(days, rows, watermark)
+        replaced = lake_table(settings, MOVEMENT_AGGREGATE).replace(days, Fence.of(context).rows(rows), watermark)
     failpoint(f"batch.{MOVEMENT_AGGREGATE.dataset}.in_lake")
     return {day: replaced[nearest_date(day)] for day in days}
 
@@ -113,5 +114,5 @@ def _load(context: Context, days: Sequence[int], watermark: int) -> int:
         days,
         table.rows(days, MOVEMENT_AGGREGATE.schema),
         watermark,
-        context.run_id,
+        Fence.of(context),
     )

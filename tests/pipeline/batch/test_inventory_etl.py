@@ -1,5 +1,6 @@
 """`inventory_etl` on real servers: what it replaces, when entries come late, when rows are bad."""
 
+import asyncio
 import json
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from libs.chassis.database import Connection, Pool
 from libs.events.analytics import AnalyticsEvent
 from services.pipeline.jobs import contract, extraction, run_queries
 from services.pipeline.jobs.execution import Execution
+from services.pipeline.jobs.fence import Fence
 from services.pipeline.jobs.job import Interval
 from services.pipeline.jobs.run import RunRequest, RunStatus
 from services.pipeline.lake import PartitionedTable
@@ -351,7 +353,9 @@ async def test_a_lake_that_is_ahead_of_the_run_passes_and_a_day_that_failed_clea
     url = settings.database_url.get_secret_value()
     table = PartitionedTable(settings.lake_url, "ledger_entries", contract.LEDGER_ENTRIES.schema)
     # As by an extraction that has died before it told of it.
-    extraction.extract_ledger(url, table, 0, [], lambda done, total: None)
+    dying = await claim(pool, await start(pool, RunRequest("transaction_aggregation", JANUARY_2, "test")))
+    own = Fence(url, dying.run_id, dying.attempt)
+    await asyncio.to_thread(extraction.extract_ledger, url, table, 0, [], own, lambda done, total: None)
     await connection.execute("INSERT INTO partition_quality VALUES ('2026-01-01', 'failed', '[]', gen_random_uuid())")
 
     assert await run_steps(pool, settings, "inventory_etl", JANUARY_2, "data_quality_check") is RunStatus.SUCCEEDED

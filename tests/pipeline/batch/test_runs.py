@@ -9,11 +9,10 @@ from pathlib import Path
 from uuid import UUID
 
 import asyncpg
-import pyarrow as pa
 import pytest
 
 from libs.chassis.database import Connection, Pool
-from services.pipeline.jobs import run_queries, runs, schedule_queries, sink
+from services.pipeline.jobs import run_queries, runs, schedule_queries
 from services.pipeline.jobs.execution import Execution, ignore
 from services.pipeline.jobs.job import Interval, Job, NotByWarehouse, Step, UnknownJob, find
 from services.pipeline.jobs.run import (
@@ -29,7 +28,6 @@ from services.pipeline.jobs.run import (
     RunRequest,
     RunStatus,
 )
-from services.pipeline.jobs.sink import Target
 from services.pipeline.jobs.step import Context, StepFunction, StepResult
 from services.pipeline.settings import Settings
 
@@ -375,27 +373,6 @@ async def test_what_a_step_tells_is_kept(pool: Pool, settings: Settings, connect
     assert (step["progress_done"], step["progress_total"]) == (3, 10)
     assert step["cpu_seconds"] >= 0
     assert step["peak_memory_bytes"] > 0
-
-
-async def test_a_run_that_has_ended_replaces_no_dates(pool: Pool, settings: Settings, connection: Connection) -> None:
-    claimed = await claim(pool, await start(pool))
-    rows = pa.table({"day": pa.array([], pa.int32())}).to_reader()
-    replaced = "SELECT count(*) FROM dataset_partition WHERE run_id = $1"
-    async with connection.transaction():
-        await runs.end(connection, claimed.run_id, claimed.attempt, RunStatus.CANCELLED, None)
-
-    with pytest.raises(Fenced, match="has ended"):
-        await asyncio.to_thread(
-            sink.replace_dates,
-            settings.database_url.get_secret_value(),
-            Target("movement_aggregate", {"date": "NULL::date"}),
-            [20_000],
-            rows,
-            1 << 60,
-            claimed.run_id,
-        )
-
-    assert await connection.fetchval(replaced, claimed.run_id) == 0
 
 
 async def test_a_step_that_is_cancelled_is_told_as_aborted(pool: Pool, settings: Settings, tmp_path: Path) -> None:

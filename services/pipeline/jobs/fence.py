@@ -1,0 +1,63 @@
+"""What an attempt of a run writes counts only as long as the attempt does."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+from uuid import UUID
+
+import pyarrow as pa
+from adbc_driver_postgresql import dbapi
+
+from libs.chassis.database import Connection, acquired
+from services.pipeline.jobs import run_queries
+from services.pipeline.jobs.run import Fenced
+from services.pipeline.jobs.step import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Stops what an attempt writes once it was cancelled, taken for lost or begun again."""
+
+    url: str
+    run_id: UUID
+    attempt: int
+
+    @classmethod
+    def of(cls, context: Context) -> Self:
+        """That of the attempt which a step is part of."""
+        return cls(context.settings.database_url.get_secret_value(), context.run_id, context.attempt)
+
+    def rows(self, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
+        """The same rows, whose reader fails after the last one unless the attempt still counts. Blocks."""
+        return pa.RecordBatchReader.from_batches(rows.schema, self._checked_at_the_end(rows))
+
+    def hold(self, cursor: Any) -> None:
+        """Until the transaction of this cursor ends, the attempt cannot. Raises Fenced when it has ended. Blocks."""
+        cursor.execute(
+            f"""
+            SELECT true FROM pipeline.run
+             WHERE run_id = '{self.run_id}' AND attempt = {self.attempt:d} AND status = 'running' FOR SHARE
+            """
+        )
+        if cursor.fetchone() is None:
+            raise fenced(self.run_id, self.attempt)
+
+    def _checked_at_the_end(self, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        yield from rows
+        with dbapi.connect(self.url) as connection, connection.cursor() as cursor:
+            self.hold(cursor)
+
+
+@asynccontextmanager
+async def transaction(context: Context) -> AsyncIterator[Connection]:
+    """A transaction that is committed only if the step's attempt counts at its end. Raises Fenced."""
+    async with acquired(context.pool) as connection, connection.transaction():
+        yield connection
+        if not await run_queries.lock_attempt(connection, context.run_id, context.attempt):
+            raise fenced(context.run_id, context.attempt)
+
+
+def fenced(run_id: UUID, attempt: int) -> Fenced:
+    """The error of who goes on though others have taken over."""
+    return Fenced(f"attempt {attempt} of run {run_id} does not count any more")
