@@ -185,7 +185,8 @@ async def data_quality_check(context: Context) -> StepResult:
 
     The days on which a blocking check fails are not published. Raises QualityFailed for those that became newer, lie
     in the interval, or were found by a run of it; what was told of by earlier runs is a warning until it is mended.
-    Copies that other consumers keep may be late, so their differences only warn.
+    Days of which the lake holds warehouses as of different watermarks are left to the check after the next extraction,
+    which replaces them. Copies that other consumers keep may be late, so their differences only warn.
     """
     async with acquired(context.pool) as connection:
         extracted = await dataset_queries.watermarks(connection, LEDGER_ENTRIES.dataset)
@@ -202,9 +203,10 @@ async def data_quality_check(context: Context) -> StepResult:
     checked = {day: extracted[day] for day in sorted(new | failed_before)}
     if not checked:
         return StepResult()
-    expected, found = await asyncio.to_thread(_fingerprints, context, checked)
+    expected, found, moving = await asyncio.to_thread(_fingerprints, context, checked)
     async with acquired(context.pool) as connection:
         bad = await dataset_queries.quarantined(connection, LEDGER_ENTRIES.dataset, list(checked), context.warehouse_id)
+    checked = {day: watermark for day, watermark in checked.items() if day not in moving or day in bad}
     failures = {day: _failures(expected.get(day), found.get(day), bad.get(day, 0)) for day in checked}
     failed = {day for day, what in failures.items() if what}
     # One warehouse can spoil a day, but not tell that all of it is good.
@@ -412,21 +414,25 @@ def _with_risk(batch: pa.RecordBatch, settings: Settings) -> pa.RecordBatch:
 
 def _fingerprints(
     context: Context, watermarks: Mapping[int, int]
-) -> tuple[dict[int, Fingerprint], dict[int, Fingerprint]]:
+) -> tuple[dict[int, Fingerprint], dict[int, Fingerprint], set[int]]:
     """Those of the ledger and of the lake, per day, at the watermark that the lake has extracted the day to.
 
-    That is the given one, or that of the latest commit: an extraction may have died before it told of it.
+    That is the given one, or that of the latest commit: an extraction may have died before it told of it, or was about
+    one warehouse. Then the days that have got entries between the two, and are like neither: they may hold one
+    warehouse as of the former and another as of the latter, or of one between.
     """
     url = source_url(context.settings)
     with extraction.without_extractions(url):
         found = _fingerprints_of_lake(context, list(watermarks))
         latest = lake_table(context.settings, LEDGER_ENTRIES).watermark()
     expected = extraction.fingerprints(url, watermarks, context.warehouse_id)
-    if latest is not None:
-        differing = {day: latest for day in watermarks if expected.get(day) != found.get(day)}
-        at_latest = extraction.fingerprints(url, differing, context.warehouse_id)
-        expected |= {day: figures for day, figures in at_latest.items() if figures == found.get(day)}
-    return expected, found
+    if latest is None:
+        return expected, found, set()
+    differing = {day: latest for day in watermarks if expected.get(day) != found.get(day)}
+    at_latest = extraction.fingerprints(url, differing, context.warehouse_id)
+    moving = {day for day in differing if at_latest.get(day) not in (expected.get(day), found.get(day))}
+    expected |= {day: figures for day, figures in at_latest.items() if figures == found.get(day)}
+    return expected, found, moving
 
 
 def _fingerprints_of_lake(context: Context, days: Sequence[int]) -> dict[int, Fingerprint]:

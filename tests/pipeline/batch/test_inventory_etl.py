@@ -303,9 +303,11 @@ async def test_a_run_goes_on_when_nobody_listens_to_its_lineage(pool: Pool, sett
     assert (await run(pool, silent, 1, 1))["status"] is RunStatus.SUCCEEDED
 
 
-async def run_steps(pool: Pool, settings: Settings, job: str, interval: Interval, *steps: str) -> RunStatus:
+async def run_steps(
+    pool: Pool, settings: Settings, job: str, interval: Interval, *steps: str, warehouse_id: str | None = None
+) -> RunStatus:
     """Run some steps of a job, all by default."""
-    run_id = await start(pool, RunRequest(job, interval, "test", steps=steps or None))
+    run_id = await start(pool, RunRequest(job, interval, "test", steps=steps or None, warehouse_id=warehouse_id))
     return await Execution(await claim(pool, run_id), pool, settings).run()
 
 
@@ -361,6 +363,26 @@ async def test_a_lake_that_is_ahead_of_the_run_passes_and_a_day_that_failed_clea
     assert await run_steps(pool, settings, "inventory_etl", JANUARY_2, "data_quality_check") is RunStatus.SUCCEEDED
     checks = await connection.fetch("SELECT date, status FROM partition_quality ORDER BY date")
     assert [(row["date"].day, row["status"]) for row in checks] == [(1, "passed"), (2, "passed")]
+
+
+async def test_a_day_whose_warehouses_were_extracted_one_by_one_does_not_fail(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    each = [on(2, 9, "RECEIPT", warehouse_id=warehouse_id) for warehouse_id in "XYZ"]
+    await ledger.post(database, each)
+    await run_steps(pool, settings, "inventory_etl", JANUARY_2, "extract_inventory_data")
+    for warehouse_id in "XY":
+        await ledger.post(database, each)
+        await run_steps(pool, settings, "inventory_etl", JANUARY_2, "extract_inventory_data", warehouse_id=warehouse_id)
+
+    async def check(warehouse_id: str | None = None) -> tuple[RunStatus, str | None]:
+        steps = "inventory_etl", JANUARY_2, "data_quality_check"
+        status = await run_steps(pool, settings, *steps, warehouse_id=warehouse_id)
+        return status, await connection.fetchval("SELECT status FROM partition_quality WHERE date = '2026-01-02'")
+
+    assert await check("X") == await check("Y") == await check() == (RunStatus.SUCCEEDED, None)
+    await run_steps(pool, settings, "inventory_etl", JANUARY_2, "extract_inventory_data")
+    assert await check() == (RunStatus.SUCCEEDED, "passed")
 
 
 async def test_a_lake_that_differs_from_the_ledger_fails_its_day_until_it_is_mended(
