@@ -30,6 +30,7 @@ from services.pipeline.jobs import run_queries, runs
 from services.pipeline.jobs.backfill import Which, wanted
 from services.pipeline.jobs.execution import Execution, Observer, ignore
 from services.pipeline.jobs.job import Interval, NotByWarehouse, UnknownJob
+from services.pipeline.jobs.lost import end_lost
 from services.pipeline.jobs.run import (
     Fenced,
     IntervalNotOver,
@@ -103,8 +104,8 @@ async def _run(pool: Pool, settings: Settings, arguments: argparse.Namespace) ->
     request = RunRequest(
         arguments.job, interval, getpass.getuser(), steps, parameters, warehouse_id=arguments.warehouse
     )
+    await end_lost(pool, settings)
     async with acquired(pool) as connection, connection.transaction():
-        await runs.end_lost(connection, settings.batch_lost_seconds)
         started = await runs.start(connection, request, key=arguments.key)
     print(f"run {started.run_id}" + ("" if started.is_new else " (already there)"))
     with _step_bars() as observe:
@@ -185,8 +186,8 @@ async def _logs(pool: Pool, _settings: Settings, arguments: argparse.Namespace) 
 
 
 async def _retry(pool: Pool, settings: Settings, arguments: argparse.Namespace) -> int:
+    await end_lost(pool, settings)
     async with acquired(pool) as connection, connection.transaction():
-        await runs.end_lost(connection, settings.batch_lost_seconds)
         await runs.retry(connection, arguments.run_id)
     with _step_bars() as observe:
         await _carry_out(pool, settings, arguments.run_id, observe)

@@ -19,7 +19,7 @@ from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import lineage, run_queries, runs
 from services.pipeline.jobs.fence import fenced
 from services.pipeline.jobs.job import Job, Step
-from services.pipeline.jobs.run import Claim, RunStatus, StepStatus, UpstreamMissing
+from services.pipeline.jobs.run import Aborted, Claim, RunStatus, StepStatus, UpstreamMissing
 from services.pipeline.jobs.step import Context, StepFunction, StepResult, function_of
 from services.pipeline.settings import Settings
 
@@ -70,7 +70,8 @@ class Execution:
                 raise fenced(self.claim.run_id, self.claim.attempt)
             await self._flush(connection)
         if self.settings.openlineage_url is not None:
-            await lineage.tell_aborted(self.settings.openlineage_url, self.claim, sorted(self._running), error)
+            aborted = Aborted(self.claim, tuple(sorted(self._running)), error)
+            await lineage.tell_aborted(self.settings.openlineage_url, [aborted])
 
     async def _attempt(self) -> tuple[RunStatus, str | None]:
         timeout = job_definitions.find(self.claim.job).timeout_seconds

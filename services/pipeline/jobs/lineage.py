@@ -15,7 +15,7 @@ import httpx
 import structlog
 from pydantic_core import to_json
 
-from services.pipeline.jobs.run import Claim
+from services.pipeline.jobs.run import Aborted, Claim
 from services.pipeline.jobs.step import StepResult
 
 NAMESPACE: Final = "stockflow"
@@ -43,10 +43,10 @@ def event(
     }
 
 
-async def tell_aborted(url: str, claim: Claim, steps: Sequence[str], error: str | None) -> None:
-    """Tell that steps were running when their run was ended from outside."""
+async def tell_aborted(url: str, aborted: Sequence[Aborted]) -> None:
+    """Tell which steps were running when their runs were ended from outside."""
     now = datetime.now(UTC)
-    await tell(url, [event("ABORT", claim, step, now, error=error) for step in steps])
+    await tell(url, [event("ABORT", it.claim, step, now, error=it.error) for it in aborted for step in it.steps])
 
 
 def step_run_id(claim: Claim, step: str) -> UUID:

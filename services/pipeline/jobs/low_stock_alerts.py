@@ -39,7 +39,13 @@ async def check_low_stock(context: Context) -> StepResult:
         await alert_queries.save(connection, changed)
     severities = Counter(found.severity.value for found in short.values())
     context.log("low_stock.checked", items=checked, short=len(short), changed=len(changed))
-    return StepResult(rows_in=checked, rows_out=len(changed), figures={"short": len(short), **severities})
+    return StepResult(
+        rows_in=checked,
+        rows_out=len(changed),
+        figures={"short": len(short), **severities},
+        reads=("postgres:inventory.stock_levels_v1", "postgres:pipeline.stock_metrics_v1"),
+        writes=("postgres:pipeline.alert",),
+    )
 
 
 async def send_notifications(context: Context) -> StepResult:
@@ -52,7 +58,13 @@ async def send_notifications(context: Context) -> StepResult:
     while alerts := await _tell(context.settings, context):
         told, mails = told + len(alerts[0]), mails + alerts[1]
         context.progress(told, told)
-    return StepResult(rows_in=told, rows_out=mails, figures={"mails": mails})
+    return StepResult(
+        rows_in=told,
+        rows_out=mails,
+        figures={"mails": mails},
+        reads=("postgres:pipeline.alert", "postgres:inventory.products_v1"),
+        writes=("postgres:pipeline.alert", "postgres:pipeline.mail", "kafka:analytics-events"),
+    )
 
 
 async def _shortages(context: Context, replenishment: Replenishment) -> tuple[int, dict[StockItem, Shortage]]:

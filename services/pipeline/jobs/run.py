@@ -130,3 +130,13 @@ class Claim:
     parameters: Mapping[str, JsonValue]
     steps: Mapping[str, StepStatus]
     requested_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """An attempt that was ended from outside."""
+
+    claim: Claim
+    steps: tuple[str, ...]
+    """Those that were running."""
+    error: str | None

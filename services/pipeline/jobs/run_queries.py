@@ -180,15 +180,16 @@ async def lock_attempt(connection: Connection, run_id: UUID, attempt: int) -> bo
     )
 
 
-async def lost_runs(connection: Connection, silent_seconds: float) -> list[asyncpg.Record]:
-    """Runs whose process has given no sign of life for so long: run_id and attempt."""
-    return await connection.fetch(
+async def lost_runs(connection: Connection, silent_seconds: float) -> list[Claim]:
+    """The claims whose process has given no sign of life for so long."""
+    rows = await connection.fetch(
         """
-        SELECT run_id, attempt FROM run
+        SELECT * FROM run
          WHERE status = 'running' AND heartbeat_at < now() - make_interval(secs => $1) ORDER BY run_id
         """,
         silent_seconds,
     )
+    return [await _claim(connection, row) for row in rows]
 
 
 async def begin_step(connection: Connection, run_id: UUID, step: str, attempt: int) -> None:

@@ -12,6 +12,7 @@ from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import run_queries
 from services.pipeline.jobs.job import Job, NotByWarehouse
 from services.pipeline.jobs.run import (
+    Aborted,
     Claim,
     IntervalNotOver,
     IntervalTooEarly,
@@ -90,13 +91,15 @@ async def end(connection: Connection, run_id: UUID, attempt: int, status: RunSta
     return True
 
 
-async def end_lost(connection: Connection, silent_seconds: float) -> int:
-    """Mark runs as failed whose process has died; how many. Call it in a transaction."""
-    lost = await run_queries.lost_runs(connection, silent_seconds)
-    for run_id, attempt in lost:
-        await end(connection, run_id, attempt, RunStatus.FAILED, LOST)
-        log.warning("run.lost", run_id=str(run_id), attempt=attempt)
-    return len(lost)
+async def end_lost(connection: Connection, silent_seconds: float) -> list[Aborted]:
+    """Mark the runs as failed whose process has died; their last attempts. Call it in a transaction."""
+    ended = []
+    for lost in await run_queries.lost_runs(connection, silent_seconds):
+        if await end(connection, lost.run_id, lost.attempt, RunStatus.FAILED, LOST):
+            running = tuple(step for step, status in lost.steps.items() if status is StepStatus.RUNNING)
+            ended.append(Aborted(lost, running, LOST))
+            log.warning("run.lost", run_id=str(lost.run_id), attempt=lost.attempt)
+    return ended
 
 
 async def retry(connection: Connection, run_id: UUID) -> None:

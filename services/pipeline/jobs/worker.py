@@ -15,7 +15,8 @@ from libs.chassis.database import Pool, acquired, open_pool
 from libs.chassis.problems import Problem
 from libs.events.postgres import TRANSIENT
 from services.pipeline.jobs import lineage, run_queries, runs
-from services.pipeline.jobs.run import Claim, RunStatus, StepStatus
+from services.pipeline.jobs.lost import end_lost
+from services.pipeline.jobs.run import Aborted, Claim, RunStatus, StepStatus
 from services.pipeline.settings import Settings
 
 BACK_OFF_SECONDS = 2.0
@@ -63,8 +64,8 @@ class Worker:
                     await asyncio.wait_for(stop.wait(), pause)
 
     async def _claim(self) -> Claim | None:
+        LOST.inc(await end_lost(self._pool, self._settings))
         async with acquired(self._pool) as connection, connection.transaction():
-            LOST.inc(await runs.end_lost(connection, self._settings.batch_lost_seconds))
             return await runs.claim_next(connection, self._name, self._settings.version)
 
     async def _execute(self, claim: Claim, stop: asyncio.Event) -> None:
@@ -102,8 +103,8 @@ class Worker:
         while True:
             await asyncio.sleep(self._settings.batch_heartbeat_seconds)
             try:
-                async with acquired(self._pool) as connection, connection.transaction():
-                    LOST.inc(await runs.end_lost(connection, self._settings.batch_lost_seconds))
+                LOST.inc(await end_lost(self._pool, self._settings))
+                async with acquired(self._pool) as connection:
                     if await run_queries.claimed(connection, claim.run_id, claim.attempt) is None:
                         return
             except (*TRANSIENT, Problem) as error:
@@ -117,8 +118,8 @@ class Worker:
                 steps = await run_queries.steps_of(connection, [claim.run_id])
                 if not await runs.end(connection, claim.run_id, claim.attempt, RunStatus.FAILED, error):
                     return
-            running = [step["step"] for step in steps if step["status"] == StepStatus.RUNNING]
+            running = tuple(step["step"] for step in steps if step["status"] == StepStatus.RUNNING)
             if self._settings.openlineage_url is not None:
-                await lineage.tell_aborted(self._settings.openlineage_url, claim, running, error)
+                await lineage.tell_aborted(self._settings.openlineage_url, [Aborted(claim, running, error)])
         except (*TRANSIENT, Problem) as trouble:
             log.warning("batch.end_not_stored", run_id=str(claim.run_id), error=repr(trouble))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from sqlalchemy import select
 
 from libs.chassis.database import Connection, Pool, ReadConnection, WriteConnection, acquired, fetch_all
@@ -15,6 +15,7 @@ from libs.chassis.problems import RefusalMap
 from libs.events.envelope import Instant, WarehouseId
 from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import run_queries, runs, schedule_queries
+from services.pipeline.jobs.lost import end_lost
 from services.pipeline.jobs.run import (
     IntervalNotOver,
     IntervalTooEarly,
@@ -27,7 +28,6 @@ from services.pipeline.jobs.run import (
 )
 from services.pipeline.routes.access import Reader, Starter
 from services.pipeline.routes.run_bodies import JobOut, LogLineOut, RunIn, RunOut
-from services.pipeline.settings import Settings
 from services.pipeline.tables import run, run_log
 
 LONGEST_WAIT_SECONDS = 30
@@ -61,7 +61,17 @@ async def list_jobs(connection: ReadConnection, principal: Reader) -> Page[JobOu
     return Page(items=[JobOut.of(job, successes.get(job.id), now) for job in jobs], next_cursor=None)
 
 
-@router.post("/runs", status_code=202, responses={200: {"model": RunOut, "description": "Started before"}})
+async def end_lost_runs(request: Request, principal: Starter) -> None:
+    """Before the request's own transaction, so that runs whose process has died stand in nobody's way."""
+    await end_lost(request.app.state.pool, request.app.state.settings)
+
+
+@router.post(
+    "/runs",
+    status_code=202,
+    dependencies=[Depends(end_lost_runs)],
+    responses={200: {"model": RunOut, "description": "Started before"}},
+)
 async def start_run(
     body: RunIn,
     request: Request,
@@ -75,8 +85,6 @@ async def start_run(
     The same Idempotency-Key is answered with the same run. While the same work is queued or running, the answer is
     that run, too. What has succeeded before is computed again.
     """
-    settings: Settings = request.app.state.settings
-    await runs.end_lost(connection, settings.batch_lost_seconds)
     started = await runs.start(connection, body.asked_by(principal.name), key=idempotency_key)
     if not started.is_new:
         response.status_code = 200
@@ -144,11 +152,9 @@ async def list_run_logs(
     return paging.page(rows, ["id"], LogLineOut.of)
 
 
-@router.post("/runs/{run_id}/retry", status_code=202)
-async def retry_run(run_id: UUID, request: Request, connection: WriteConnection, principal: Starter) -> RunOut:
+@router.post("/runs/{run_id}/retry", status_code=202, dependencies=[Depends(end_lost_runs)])
+async def retry_run(run_id: UUID, connection: WriteConnection, principal: Starter) -> RunOut:
     """Go on with the steps of a failed or cancelled run that have not succeeded."""
-    settings: Settings = request.app.state.settings
-    await runs.end_lost(connection, settings.batch_lost_seconds)
     await runs.retry(connection, run_id)
     return await _shown(connection, run_id)
 
