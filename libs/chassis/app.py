@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 import structlog
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
@@ -15,7 +15,7 @@ from starlette.types import Lifespan
 
 from libs.chassis import auth, docs, problems
 from libs.chassis.openapi import PROBLEM_SCHEMA, document_problems
-from libs.chassis.parameters import check_request
+from libs.chassis.operation import Operation, add_operation
 from libs.chassis.problems import ConstraintMap, RefusalMap
 from libs.chassis.request import RequestMiddleware
 from libs.chassis.settings import ServiceSettings
@@ -61,18 +61,22 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        dependencies=[Depends(auth.authorize), Depends(check_request)],
         generate_unique_id_function=_operation_id,
         # Traces only: metrics are ours (libs.chassis.metrics), and each further signal costs time on every request.
         telemetry={"auto_configure": False, "metrics": False, "logs": False},
     )
+    app.router.route_class = Operation
     app.state.settings = settings
     app.state.authenticate = auth.authenticator(settings)
     app.add_middleware(RequestMiddleware, root_path=settings.root_path)
     problems.install(app, refusals, constraints or {})
     # Routes are tried in order, so those that are called most stand first.
     for router in routers:
-        app.include_router(router)
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                add_operation(app, route)
+            else:
+                app.router.routes.append(route)
     docs.install(app)
     _add_operations_routes(app, title, settings.version, readiness)
     return app

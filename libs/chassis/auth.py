@@ -10,22 +10,20 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import structlog
 from fastapi import Security
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from libs.chassis.problems import Problem
 from libs.chassis.settings import ServiceSettings
@@ -138,37 +136,39 @@ def authenticator(settings: ServiceSettings) -> Authenticator:
     return authenticate
 
 
-_BEARER = HTTPBearer(scheme_name="bearer", description="API key `sfk_<id>_<secret>`.", auto_error=False)
+class _Caller(HTTPBearer):
+    """The bearer scheme of the API document; as a dependency, who calls."""
 
-
-_needed_scopes: WeakKeyDictionary[Callable[..., Any], frozenset[str]] = WeakKeyDictionary()
-
-
-@lru_cache
-def require(scope: str) -> Callable[..., Awaitable[Principal]]:
-    """A dependency that makes an operation need this scope, and gives the `Principal` who calls."""
-
-    async def principal_with_scope(
-        request: Request,
-        _credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER, scopes=[scope])],
-    ) -> Principal:
+    async def __call__(self, request: HTTPConnection) -> Principal:  # type: ignore[override]
+        """What `authorize` has found."""
         principal: Principal = request.state.principal
         return principal
 
-    return principal_with_scope
+
+CALLER = _Caller(scheme_name="bearer", description="API key `sfk_<id>_<secret>`.")
 
 
-async def authorize(request: Request) -> None:
-    """Raise a `Problem` 401 without a valid key, 403 if the key lacks a scope that the operation needs.
+def require(scope: str) -> Any:
+    """In `Annotated[Principal, require(scope)]`: who calls an operation that needs this scope."""
+    return Security(CALLER, scopes=[scope])
 
-    The first dependency of every operation, so that nothing is read, checked or opened for strangers.
+
+def needed_scopes(dependant: Dependant) -> frozenset[str]:
+    """The scopes that an operation with these dependencies needs; none for one that everybody may call."""
+    below = (needed_scopes(dependency) for dependency in dependant.dependencies)
+    return frozenset(dependant.own_oauth_scopes or ()).union(*below)
+
+
+def authorize(request: Request, needed: frozenset[str]) -> None:
+    """Raise a `Problem` 401 without a valid key, 403 if the key lacks one of the scopes.
+
+    Comes before all else of an operation, so that nothing is read, checked or opened for strangers.
     """
-    needed = _scopes_of(request.scope["route"])
     if not needed:
         return
-    credentials = await _BEARER(request)
+    scheme, token = get_authorization_scheme_param(request.headers.get("Authorization"))
     authenticate: Authenticator = request.app.state.authenticate
-    principal = authenticate(credentials.credentials if credentials else None)
+    principal = authenticate(token if scheme.lower() == "bearer" and token else None)
     for scope in sorted(needed):
         if not principal.may(scope):
             raise Problem(
@@ -178,20 +178,6 @@ async def authorize(request: Request) -> None:
                 headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
             )
     request.state.principal = principal
-
-
-def _scopes_of(route: APIRoute) -> frozenset[str]:
-    # Looking through all dependencies is too slow for each request.
-    needed = _needed_scopes.get(route.endpoint)
-    if needed is None:
-        needed = _needed_scopes[route.endpoint] = frozenset(_scopes_below(route.dependant))
-    return needed
-
-
-def _scopes_below(dependant: Dependant) -> Iterator[str]:
-    yield from dependant.own_oauth_scopes or ()
-    for dependency in dependant.dependencies:
-        yield from _scopes_below(dependency)
 
 
 def new_key(

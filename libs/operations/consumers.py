@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated
 
 from aiokafka import TopicPartition
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import Field
 
 from libs.chassis.auth import Principal, require
@@ -19,7 +19,7 @@ from libs.events.postgres import as_ranges
 from libs.events.producer import partition_of
 from libs.events.topics import INVENTORY_EVENTS, Topic
 
-Operator = Annotated[Principal, Depends(require("ops:read"))]
+Operator = Annotated[Principal, require("ops:read")]
 
 MOST_GAPS = 20
 """Gaps shown of one partition."""

@@ -131,8 +131,8 @@ def _store(request: Request) -> DeadLetterStore:
 
 
 Store = Annotated[DeadLetterStore, Depends(_store)]
-Operator = Annotated[Principal, Depends(require("ops:read"))]
-Repairer = Annotated[Principal, Depends(require("ops:repair"))]
+Operator = Annotated[Principal, require("ops:read")]
+Repairer = Annotated[Principal, require("ops:repair")]
 LetterId = Annotated[str, Path(min_length=1, max_length=400)]
 
 router = APIRouter(prefix="/api/v1/dead-letters", tags=["operations"])

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import Field
 
 from libs.chassis.auth import Principal, require
@@ -24,9 +24,7 @@ class OutboxOut(ApiModel):
 
 
 @router.get("")
-async def get_outbox(
-    connection: ReadConnection, principal: Annotated[Principal, Depends(require("ops:read"))]
-) -> OutboxOut:
+async def get_outbox(connection: ReadConnection, principal: Annotated[Principal, require("ops:read")]) -> OutboxOut:
     """How many events wait to be published, and for how long the oldest has."""
     waiting = await outbox.depth(connection)
     return OutboxOut(depth=waiting.depth, oldest_age_seconds=waiting.oldest_age_seconds, refused=waiting.refused)

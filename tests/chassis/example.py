@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 import asyncpg
-from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from pydantic import AfterValidator, Field
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, select
 
@@ -100,9 +100,7 @@ router = APIRouter(prefix="/api/v1", tags=["examples"])
 
 
 @router.post("/documents", status_code=201)
-async def post_document(
-    body: DocumentIn, principal: Annotated[Principal, Depends(require("example:write"))]
-) -> DocumentOut:
+async def post_document(body: DocumentIn, principal: Annotated[Principal, require("example:write")]) -> DocumentOut:
     """Post a document."""
     return DocumentOut(document_id=body.document_id, line_count=len(body.lines))
 

@@ -12,7 +12,7 @@ from services.analytics.cache import Cache
 from services.analytics.documents import DocumentStore
 from services.analytics.filters import ItemFilter
 
-Reader = Annotated[Principal, Depends(require("analytics:read"))]
+Reader = Annotated[Principal, require("analytics:read")]
 
 WarehouseQuery = Annotated[WarehouseId | None, Query(alias="warehouseId")]
 

@@ -2,16 +2,16 @@
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Path, Response
+from fastapi import Path, Response
 from sqlalchemy import ColumnElement, Table, exists, true
 
 from libs.chassis.auth import Principal, require
 from libs.chassis.problems import MEDIA_TYPE
 from libs.events.envelope import Sku, WarehouseId
 
-Reader = Annotated[Principal, Depends(require("inventory:read"))]
-Operator = Annotated[Principal, Depends(require("inventory:write"))]
-Repairer = Annotated[Principal, Depends(require("ops:repair"))]
+Reader = Annotated[Principal, require("inventory:read")]
+Operator = Annotated[Principal, require("inventory:write")]
+Repairer = Annotated[Principal, require("ops:repair")]
 
 SkuInPath = Annotated[Sku, Path(description="May contain slashes.")]
 WarehouseInPath = Annotated[WarehouseId, Path()]

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from libs.chassis.coalescing import Coalesced
 from libs.chassis.database import ReadConnection, WriteConnection, acquired, fetch_all, fetch_one
 from libs.chassis.etag import IfMatch, etag
+from libs.chassis.model import ApiModel
 from libs.chassis.paging import Page, Paging, keyset
 from libs.chassis.problems import Problem
 from libs.events.envelope import Sku, WarehouseId
@@ -89,20 +90,23 @@ async def get_stock_level(
     principal: Reader,
     as_of: AsOf = None,
     basis: Basis = AsOfBasis.RECORDED,
-) -> Response | StockLevelAsOfOut:
+) -> Response:
     """The level of one stock item; nothing on hand, at revision 0, where it never had any stock."""
     principal.check_warehouses(warehouse_id)
     item = StockItem(sku, warehouse_id)
     levels: Coalesced[StockItem, asyncpg.Record] = request.app.state.levels
     level = _known(await levels.read(item), item)
     if as_of is None:
-        content = StockLevelOut.of(level).model_dump_json(by_alias=True)
-        return Response(content, headers={"ETag": etag(level["revision"])}, media_type="application/json")
+        return _json(StockLevelOut.of(level), {"ETag": etag(level["revision"])})
     this = (stock_level.c.sku == sku) & (stock_level.c.warehouse_id == warehouse_id)
     async with acquired(request.app.state.pool) as connection:
         row = await fetch_one(connection, _AS_OF[basis](as_of).where(this))
     never = {"sku": sku, "warehouse_id": warehouse_id, "quantity_on_hand": 0, "entries": 0}
-    return _as_of(as_of, basis, row or never)
+    return _json(_as_of(as_of, basis, row or never))
+
+
+def _json(body: ApiModel, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(body.model_dump_json(by_alias=True), headers=headers, media_type="application/json")
 
 
 def _as_of(as_of: datetime, basis: AsOfBasis, row: asyncpg.Record | Mapping[str, Any]) -> StockLevelAsOfOut:

@@ -8,8 +8,8 @@ from libs.chassis.auth import Principal, require
 from libs.events.envelope import Sku, WarehouseId
 from services.reorder.queries.items import ItemFilter
 
-Reader = Annotated[Principal, Depends(require("reorder:read"))]
-Planner = Annotated[Principal, Depends(require("reorder:write"))]
+Reader = Annotated[Principal, require("reorder:read")]
+Planner = Annotated[Principal, require("reorder:write")]
 
 
 async def _item_filter(
