@@ -59,7 +59,8 @@ BATCH_RECORDS = Histogram(
     buckets=(1, 10, 100, 1000, 5000, 20000, 100000),
 )
 
-MAX_POLL_RECORDS = 2_000
+MAX_POLL_RECORDS = 500
+"""Decoded in one go; the write under way waits that long for each answer of the database."""
 ANSWER_MS = 5
 """How long a broker that does not wait may take to answer a fetch."""
 COMMIT_SECONDS = 5.0

@@ -53,10 +53,8 @@ class NotAnEvent(ValueError):
 
 def decode(topic: Topic, records: Sequence[ConsumerRecord]) -> Decoded:
     """Decode records of one topic, in order: many at once where that can be done, the others one by one."""
-    events = _decode_by_column(topic, records)
     received, poisoned, skipped = [], [], 0
-    for index, record in enumerate(records):
-        event = events.get(index)
+    for record, event in zip(records, _decode_by_column(topic, records), strict=True):
         if event is None:
             try:
                 event = _decode_one(topic, record.value or b"")
@@ -70,21 +68,25 @@ def decode(topic: Topic, records: Sequence[ConsumerRecord]) -> Decoded:
     return Decoded(received, poisoned, skipped)
 
 
-def _decode_by_column(topic: Topic, records: Sequence[ConsumerRecord]) -> dict[int, BaseEvent]:
-    """Index -> event. Left out is what has another form, and all records of a type when one of them is not valid."""
+def _decode_by_column(topic: Topic, records: Sequence[ConsumerRecord]) -> list[BaseEvent | None]:
+    """An event per record. None is what has another form, and all records of a type when one of them is not valid."""
     read = topic.reader.decode
-    rows: dict[type[Struct], dict[int, Struct]] = defaultdict(dict)
-    for index, record in enumerate(records):
+    events: list[BaseEvent | None] = [None] * len(records)
+    rows: dict[type[Struct], list[Struct]] = defaultdict(list)
+    places: dict[type[Struct], list[int]] = defaultdict(list)
+    for place, record in enumerate(records):
         try:
             row = read(record.value or b"")
         except (ValueError, RecursionError):
             continue
-        rows[type(row)][index] = row
-    events: dict[int, BaseEvent] = {}
+        kind = type(row)
+        rows[kind].append(row)
+        places[kind].append(place)
     for kind, columns in topic.columns.items():
         if found := rows.get(kind):
             with suppress(ValueError):
-                events.update(zip(found, columns.events(list(found.values())), strict=True))
+                for place, event in zip(places[kind], columns.events(found), strict=True):
+                    events[place] = event
     return events
 
 

@@ -115,9 +115,7 @@ async def add_facts(connection: Connection, totals: Mapping[Bucket, Totals]) -> 
     """
     await connection.execute(_STAGING)
     await connection.copy_records_to_table("hourly_total", schema_name="pg_temp", records=_records(totals))
-    await connection.execute(_ADD_HOURLY)
-    await connection.execute(_ADD_DAILY)
-    await connection.execute(_MARK_DIRTY)
+    await connection.execute(f"{_ADD_HOURLY}; {_ADD_DAILY}; {_MARK_DIRTY}")
     return {row["fact"]: row["entries"] for row in await connection.fetch(_BEYOND_RETENTION)}
 
 
