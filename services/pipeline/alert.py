@@ -4,14 +4,17 @@ A stock item has at most one live alert. It is told of once when it opens, again
 told or when its snooze ends, and once when the stock has recovered.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+import numpy as np
+
 from libs.events.analytics import Severity
-from services.pipeline.stockout import days_of_supply, stockout_risk
+from services.pipeline.stockout import days_of_supply, stockout_risks
 
 EVEN_CHANCE: Final = 0.5
 LONGEST_SNOOZE: Final = timedelta(days=366)
@@ -83,6 +86,11 @@ class ItemStock:
     sd_daily_demand: float
     demand_90: int
 
+    @property
+    def item(self) -> StockItem:
+        """Which one it is."""
+        return self.sku, self.warehouse_id
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -131,8 +139,8 @@ class Alert:
     thread_id: str | None = None
 
 
-def shortage(stock: ItemStock, replenishment: Replenishment) -> Shortage | None:
-    """How short a stock item is; None when it is neither low nor at risk.
+def shortages(stocks: Sequence[ItemStock], replenishment: Replenishment) -> dict[StockItem, Shortage]:
+    """How short those stock items are that are low or at risk.
 
     Severity, with P1 the service level that is aimed at and the risk that of a stockout over review period + lead time:
 
@@ -144,24 +152,32 @@ def shortage(stock: ItemStock, replenishment: Replenishment) -> Shortage | None:
     P1 is the cycle service level of Silver, Pyke & Thomas (2017), ch. 6: safety stock is what makes the risk 1 - P1,
     and without any it is 1/2.
     """
-    found = figures(stock, replenishment)
-    severity = _severity(stock, found.stockout_risk, 1 - replenishment.service_level)
-    if severity is None:
-        return None
-    return Shortage(**asdict(found), severity=severity, suggested_action=_suggested_action(stock, replenishment))
+    short = {}
+    for stock, found in zip(stocks, figures(stocks, replenishment), strict=True):
+        severity = _severity(stock, found.stockout_risk, 1 - replenishment.service_level)
+        if severity is not None:
+            action = _suggested_action(stock, replenishment)
+            short[stock.item] = Shortage(**asdict(found), severity=severity, suggested_action=action)
+    return short
 
 
-def figures(stock: ItemStock, replenishment: Replenishment) -> Figures:
-    """What an alert tells of a stock item, short or not."""
-    return Figures(
-        quantity_available=stock.quantity_available,
-        reorder_point=stock.reorder_point,
-        velocity_per_day=stock.velocity_per_day,
-        days_of_supply=days_of_supply(stock.quantity_available, stock.velocity_per_day),
-        stockout_risk=stockout_risk(
-            stock.quantity_available, stock.velocity_per_day, stock.sd_daily_demand, replenishment.protection_days
-        ),
+def figures(stocks: Sequence[ItemStock], replenishment: Replenishment) -> list[Figures]:
+    """What alerts tell of each of these stock items, short or not."""
+    available, velocity, sd_daily = (
+        np.array([getattr(stock, name) for stock in stocks], np.float64)
+        for name in ("quantity_available", "velocity_per_day", "sd_daily_demand")
     )
+    risks = stockout_risks(available, velocity, sd_daily, replenishment.protection_days)
+    return [
+        Figures(
+            quantity_available=stock.quantity_available,
+            reorder_point=stock.reorder_point,
+            velocity_per_day=stock.velocity_per_day,
+            days_of_supply=days_of_supply(stock.quantity_available, stock.velocity_per_day),
+            stockout_risk=risk,
+        )
+        for stock, risk in zip(stocks, risks.tolist(), strict=True)
+    ]
 
 
 def follow(item: StockItem, live: Alert | None, found: Figures | None, *, now: datetime, new_id: UUID) -> Alert | None:

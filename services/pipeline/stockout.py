@@ -1,6 +1,6 @@
 """Stockout risk: how likely demand takes more than what is left, before a delivery could arrive."""
 
-from math import erfc, exp, log, sqrt
+from math import erfc, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,24 +14,19 @@ _FEW = 16
 """So many rows are calculated faster one by one."""
 
 
-def stockout_risk(position: int, mean_per_day: float, sd_per_day: float, days: float) -> float:
-    """P(demand of `days` days > position), where days are independent.
+def stockout_risks(position: Numbers, mean_per_day: Numbers, sd_per_day: Numbers, days: float) -> Numbers:
+    """P(demand of `days` days > position) of each stock item, where days are independent.
 
     Normal with mean d P and standard deviation sigma sqrt(P); below 10 units of expected demand negative binomial with
-    the same mean and variance, or Poisson when demand varies less than that.
+    the same mean and variance, or Poisson when demand varies less than that. Who owes units already, and sells, is
+    short for certain.
     Source: Silver, Pyke & Thomas (2017), Inventory and Production Management in Supply Chains, ch. 6 and 9.
     """
     mean, variance = mean_per_day * days, sd_per_day * sd_per_day * days
-    if mean >= DISCRETE_BELOW:
-        return _normal_tail(position, mean, sqrt(variance))
-    return _discrete_tail(position, mean, variance) if mean > 0 else 0.0
-
-
-def stockout_risks(position: Numbers, mean_per_day: Numbers, sd_per_day: Numbers, days: float) -> Numbers:
-    """As `stockout_risk`, of many stock items at once."""
-    mean, variance = mean_per_day * days, sd_per_day * sd_per_day * days
     risks = np.zeros(len(position))
-    is_normal, is_discrete = mean >= DISCRETE_BELOW, (mean > 0) & (mean < DISCRETE_BELOW)
+    risks[(position < 0) & (mean > 0)] = 1
+    is_normal = (position >= 0) & (mean >= DISCRETE_BELOW)
+    is_discrete = (position >= 0) & (mean > 0) & (mean < DISCRETE_BELOW)
     rows = (each[is_normal].tolist() for each in (position, mean, np.sqrt(variance)))
     risks[is_normal] = list(map(_normal_tail, *rows))
     risks[is_discrete] = _discrete_tails(position[is_discrete], mean[is_discrete], variance[is_discrete])
@@ -49,18 +44,6 @@ def _normal_tail(position: float, mean: float, sd: float) -> float:
     return erfc((position - mean) / (sd * sqrt(2))) / 2
 
 
-def _discrete_tail(position: int, mean: float, variance: float) -> float:
-    """1 - P(0) - ... - P(position), each P from the one before it."""
-    ratio = variance / mean
-    # Negative binomial with p = 1 / ratio and r = mean / (ratio - 1) failures; its limit for ratio -> 1 is Poisson.
-    overdispersed = ratio > 1 + 1e-9
-    failures = mean / (ratio - 1) if overdispersed else 0.0
-    none = exp(-failures * log(ratio)) if overdispersed else exp(-mean)
-    slope = 1 - 1 / ratio if overdispersed else 0.0
-    intercept = failures * slope if overdispersed else mean
-    return min(max(_rest_of_tail(1 - none, none, 0, position, mean, intercept, slope), 0.0), 1.0)
-
-
 def _rest_of_tail(
     tail: float, probability: float, units: int, position: float, mean: float, intercept: float, slope: float
 ) -> float:
@@ -76,9 +59,10 @@ def _rest_of_tail(
 
 
 def _discrete_tails(position: Numbers, mean: Numbers, variance: Numbers) -> Numbers:
-    """As `_discrete_tail`: one unit more at a time for all rows that are not done.
+    """1 - P(0) - ... - P(position), each P from the one before it: one unit more at a time for all rows not done.
 
-    What a row comes to does not depend on the others.
+    What a row comes to does not depend on the others. Negative binomial with p = 1 / ratio and r = mean / (ratio - 1)
+    failures; its limit for ratio -> 1 is Poisson.
     """
     ratio = variance / mean
     overdispersed = ratio > 1 + 1e-9

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
 from itertools import accumulate
 
-import numpy as np
 import pyarrow as pa
 from ibis import ir
 from pydantic import JsonValue
@@ -407,7 +406,7 @@ def _with_risk(batch: pa.RecordBatch, settings: Settings) -> pa.RecordBatch:
     on_hand, velocity, sd_daily = (
         batch[name].cast(pa.float64()).to_numpy() for name in ("quantity_on_hand", "velocity_30", "sd_daily_30")
     )
-    risks = np.where((on_hand < 0) & (velocity > 0), 1.0, stockout_risks(on_hand, velocity, sd_daily, days))
+    risks = stockout_risks(on_hand, velocity, sd_daily, days)
     columns = {**{name: batch[name] for name in batch.schema.names}, "stockout_risk": pa.array(risks, pa.float64())}
     return pa.record_batch([columns[name] for name in DAILY_METRIC.schema.names], schema=DAILY_METRIC.schema)
 

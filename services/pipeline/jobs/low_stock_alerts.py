@@ -5,7 +5,7 @@ Both steps look at the stock and the alerts as they are now, whatever the interv
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 from uuid import uuid4
@@ -13,7 +13,7 @@ from uuid import uuid4
 from libs.chassis.database import acquired
 from libs.events import outbox
 from services.pipeline import alert, alert_queries, mail_queries
-from services.pipeline.alert import Alert, Figures, ItemStock, Notice, Replenishment, Shortage, StockItem
+from services.pipeline.alert import Alert, Figures, Notice, Replenishment, Shortage, StockItem
 from services.pipeline.alert_digest import Circle, Digest, digests
 from services.pipeline.alert_events import low_stock_alert
 from services.pipeline.jobs.step import Context, StepResult
@@ -34,7 +34,7 @@ async def check_low_stock(context: Context) -> StepResult:
     async with acquired(context.pool) as connection, connection.transaction():
         live = await alert_queries.lock_live(connection)
         over = await alert_queries.stock_of(connection, live.keys() - short.keys())
-        recovered = {(stock.sku, stock.warehouse_id): alert.figures(stock, replenishment) for stock in over}
+        recovered = dict(zip([stock.item for stock in over], alert.figures(over, replenishment), strict=True))
         changed = _follow(live, short, recovered)
         await alert_queries.save(connection, changed)
     severities = Counter(found.severity.value for found in short.values())
@@ -76,13 +76,9 @@ async def _shortages(context: Context, replenishment: Replenishment) -> tuple[in
             page = await alert_queries.stock_page(connection, after, CHUNK)
         if not page:
             return checked, short
-        short |= await asyncio.to_thread(_short_items, page, replenishment)
-        checked, after = checked + len(page), (page[-1].sku, page[-1].warehouse_id)
+        short |= await asyncio.to_thread(alert.shortages, page, replenishment)
+        checked, after = checked + len(page), page[-1].item
         context.progress(checked, checked)
-
-
-def _short_items(page: Sequence[ItemStock], replenishment: Replenishment) -> dict[StockItem, Shortage]:
-    return {(stock.sku, stock.warehouse_id): found for stock in page if (found := alert.shortage(stock, replenishment))}
 
 
 def _follow(

@@ -60,15 +60,14 @@ def a_told_alert(severity: Severity = Severity.WARNING) -> Alert:
     ],
 )
 def test_severity_follows_the_risk_of_a_stockout(stock: ItemStock, severity: Severity | None) -> None:
-    found = alert.shortage(stock, ONE_WEEK)
+    found = alert.shortages([stock], ONE_WEEK)
 
-    assert (found and found.severity) is severity
+    assert [shortage.severity for shortage in found.values()] == [severity] * (severity is not None)
 
 
 def test_the_action_says_how_much_is_needed_until_a_delivery() -> None:
-    found = alert.shortage(a_stock(30), ONE_WEEK)
+    found = alert.shortages([a_stock(30)], ONE_WEEK)[ITEM]
 
-    assert found is not None
     assert found.suggested_action.startswith("Order now: 30 available, 80 expected to be sold in the 8 days")
     assert found.days_of_supply == 3
 
@@ -118,7 +117,7 @@ def test_recovered_stock_resolves_and_is_told_of_if_the_shortage_was() -> None:
 
 
 def test_a_recovered_alert_tells_the_stock_of_now_unless_it_is_snoozed() -> None:
-    plenty = alert.figures(a_stock(500, sold_per_day=2), ONE_WEEK)
+    [plenty] = alert.figures([a_stock(500, sold_per_day=2)], ONE_WEEK)
 
     recovered = followed(a_told_alert(), plenty)
     asleep = followed(alert.snooze(a_told_alert(), LATER + timedelta(days=1), NOW), plenty)
