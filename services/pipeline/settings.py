@@ -123,6 +123,12 @@ class Settings(ServiceSettings):
     alert_retention_days: int = Field(
         365, ge=1, description="How long resolved alerts, and mails that were sent or given up, are kept, in days."
     )
+    run_retention_days: int = Field(
+        90,
+        ge=1,
+        description="How long runs that have ended, and what they have logged, are kept, in days. Of each interval the "
+        "latest run that each has asked for and the latest successes stay, without their logs.",
+    )
     scheduler: Literal["embedded", "external"] = Field(
         "embedded",
         description="Who starts the runs of schedules.yaml: the schedule process, or something else, such as Airflow. "

@@ -1,12 +1,13 @@
 """`partition_maintenance`: months of facts get their partitions before they begin, and go when they are too old.
 
-So do alerts and mails, which have no partitions.
+So do alerts, mails and runs, which have no partitions.
 """
 
 from datetime import UTC, datetime
 
 from libs.chassis.database import acquired
 from services.pipeline import alert_queries, mail_queries, metric_queries, partition_queries
+from services.pipeline.jobs import run_queries
 from services.pipeline.jobs.step import Context, StepResult
 from services.pipeline.partition_queries import Fact
 
@@ -35,7 +36,7 @@ async def create_partitions(context: Context) -> StepResult:
             if rows is not None:
                 created.append(f"{fact}_{month:%Y_%m}")
                 moved += rows
-    return StepResult(rows_in=moved, rows_out=moved, partitions=tuple(created))
+    return StepResult(rows_in=moved, rows_out=moved, partitions=tuple(created), writes=_FACTS)
 
 
 async def drop_old_facts(context: Context) -> StepResult:
@@ -50,7 +51,7 @@ async def drop_old_facts(context: Context) -> StepResult:
             day = await metric_queries.as_of(connection, today)
             if months is not None and day is not None:
                 dropped += await partition_queries.drop_before(connection, fact, day, months)
-    return StepResult(partitions=tuple(dropped))
+    return StepResult(partitions=tuple(dropped), writes=_FACTS)
 
 
 async def delete_old_alerts(context: Context) -> StepResult:
@@ -60,7 +61,29 @@ async def delete_old_alerts(context: Context) -> StepResult:
         await connection.execute(_LIMITS)
         alerts = await alert_queries.delete_older(connection, days)
         mails = await mail_queries.delete_older(connection, days)
-    return StepResult(rows_out=alerts + mails, figures={"alerts": alerts, "mails": mails})
+    return StepResult(
+        rows_out=alerts + mails,
+        figures={"alerts": alerts, "mails": mails},
+        writes=("postgres:pipeline.alert", "postgres:pipeline.mail"),
+    )
 
 
+async def delete_old_runs(context: Context) -> StepResult:
+    """Delete what runs have logged, and runs that later ones stand in for, longer after their end than they are kept.
+
+    What is known of each interval stays as it was.
+    """
+    days = context.settings.run_retention_days
+    async with acquired(context.pool) as connection, connection.transaction():
+        await connection.execute(_LIMITS)
+        lines = await run_queries.delete_older_logs(connection, days)
+        runs = await run_queries.delete_older(connection, days)
+    return StepResult(
+        rows_out=lines + runs,
+        figures={"logLines": lines, "runs": runs},
+        writes=("postgres:pipeline.run_log", "postgres:pipeline.run"),
+    )
+
+
+_FACTS = tuple(f"postgres:pipeline.{fact}" for fact in Fact)
 _LIMITS = f"SET LOCAL lock_timeout = '{LONGEST_WAIT}'; SET LOCAL statement_timeout = '{LONGEST_MOVE}'"

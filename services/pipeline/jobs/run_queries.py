@@ -410,6 +410,51 @@ async def latest_runs(connection: Connection, job: str | None, status: str | Non
     )
 
 
+async def delete_older_logs(connection: Connection, days: int) -> int:
+    """Delete what runs have logged that ended so many days ago; how many lines."""
+    deleted = await connection.execute(
+        """
+        DELETE FROM run_log USING run
+         WHERE run_log.run_id = run.run_id AND run.status IN ('succeeded', 'failed', 'cancelled')
+           AND run.finished_at < now() - make_interval(days => $1)
+        """,
+        days,
+    )
+    return int(deleted.split()[-1])
+
+
+async def delete_older(connection: Connection, days: int) -> int:
+    """Delete the runs that ended so many days ago and that nothing depends on any more; how many.
+
+    Of each interval and warehouse the latest success of each step stays, and the latest run that each has asked for: so
+    what is done, what later steps are given and what the scheduler has started. Idempotency keys go with their runs.
+    """
+    deleted = await connection.execute(
+        """
+        DELETE FROM run
+         WHERE status IN ('succeeded', 'failed', 'cancelled') AND finished_at < now() - make_interval(days => $1)
+           AND EXISTS (
+               SELECT FROM run AS newer
+                WHERE newer.job = run.job AND newer.interval_start = run.interval_start
+                  AND newer.interval_end = run.interval_end AND newer.requested_by = run.requested_by
+                  AND newer.warehouse_id IS NOT DISTINCT FROM run.warehouse_id
+                  AND (newer.requested_at, newer.run_id) > (run.requested_at, run.run_id))
+           AND NOT EXISTS (
+               SELECT FROM run_step AS success
+                WHERE success.run_id = run.run_id AND success.status = 'succeeded'
+                  AND NOT EXISTS (
+                      SELECT FROM run_step AS later
+                       WHERE later.job = success.job AND later.step = success.step
+                         AND later.interval_start = success.interval_start
+                         AND later.interval_end = success.interval_end
+                         AND later.warehouse_id IS NOT DISTINCT FROM success.warehouse_id
+                         AND later.status = 'succeeded' AND later.finished_at > success.finished_at))
+        """,
+        days,
+    )
+    return int(deleted.split()[-1])
+
+
 async def history(
     connection: Connection, job: Job, since: datetime, until: datetime, warehouse_id: str | None
 ) -> dict[Interval, History]:

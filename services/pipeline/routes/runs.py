@@ -48,7 +48,8 @@ REFUSALS: RefusalMap = {
 router = APIRouter(prefix="/api/v1", tags=["runs"])
 
 IdempotencyKey = Annotated[
-    str | None, Header(min_length=1, max_length=512, description="Chosen by the caller; never expires.")
+    str | None,
+    Header(min_length=1, max_length=512, description="Chosen by the caller; known as long as its run is kept."),
 ]
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prometheus_client import REGISTRY
@@ -11,13 +12,15 @@ from prometheus_client import REGISTRY
 from libs.chassis.database import Connection, Pool
 from libs.events.inventory import InventoryUpdate
 from services.pipeline import partition_queries, reconciliation_queries, stream
-from services.pipeline.jobs import partition_maintenance
+from services.pipeline.jobs import partition_maintenance, run_queries
 from services.pipeline.jobs.execution import Execution
+from services.pipeline.jobs.job import Interval, find
 from services.pipeline.jobs.run import RunRequest, RunStatus
+from services.pipeline.jobs.step import StepFunction
 from services.pipeline.partition_queries import Fact
 from services.pipeline.settings import Settings
 from tests.factories import an_inventory_update
-from tests.pipeline.batch.test_runs import THE_DAY, claim, start
+from tests.pipeline.batch.test_runs import THE_DAY, claim, executed, fails, start
 from tests.pipeline.test_stream import apply, expected_facts, stored_facts
 
 
@@ -217,3 +220,33 @@ async def test_alerts_and_mails_go_once_nobody_waits_for_them(
     assert [row["sku"] for row in alerts] == ["LIVE", "NEW", "UNTOLD"]
     deleted = await connection.fetchval("SELECT figures FROM run_step WHERE step = 'delete_old_alerts'")
     assert deleted == {"alerts": 1, "mails": 2}
+
+
+async def test_runs_go_once_later_ones_stand_in_for_them(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    async def run(
+        key: str, *, interval: Interval = THE_DAY, warehouse_id: str | None = None, **steps: StepFunction
+    ) -> UUID:
+        run_id = await start(pool, RunRequest("inventory_etl", interval, "test", warehouse_id=warehouse_id), key)
+        await executed(pool, settings, run_id, **steps)
+        return run_id
+
+    replaced = await run("first")
+    succeeded = await run("again")
+    failed = await run("third", extract_inventory_data=fails)
+    alone = await run("week", interval=Interval(THE_DAY.start - timedelta(days=7), THE_DAY.end))
+    of_a_warehouse = await run("warehouse", warehouse_id="X")
+    await connection.execute("UPDATE run SET finished_at = finished_at - interval '8 days'")
+    recent = await run("fourth", extract_inventory_data=fails)
+
+    await maintain(pool, settings.model_copy(update={"run_retention_days": 7}))
+
+    runs = [row["run_id"] for row in await connection.fetch("SELECT run_id FROM run WHERE job = 'inventory_etl'")]
+    assert {replaced, failed}.isdisjoint(runs)
+    assert {*runs} == {succeeded, alone, of_a_warehouse, recent}
+    logged = await connection.fetch("SELECT DISTINCT run_id FROM run_log WHERE run_id = ANY($1)", runs)
+    assert [row["run_id"] for row in logged] == [recent]
+    known = await run_queries.history(connection, find("inventory_etl"), THE_DAY.start, THE_DAY.end, None)
+    assert known[THE_DAY].is_done
+    assert await start(pool, RunRequest("inventory_etl", THE_DAY, "test"), "first") not in runs
