@@ -12,26 +12,28 @@ from collections.abc import Sequence
 from benchmarks import summary
 
 MEASUREMENTS: Sequence[tuple[str, Sequence[str], Sequence[str]]] = [
-    ("streaming_peers", ["--rounds", "3"], ["--events", "60000", "--rounds", "1", "--seconds", "6"]),
-    ("sinks", [], ["--events", "60000"]),
+    ("streaming_peers", ["--rounds", "3"], ["--events", "60000", "--rounds", "1", "--seconds", "5"]),
+    ("sinks", ["--rounds", "3"], ["--events", "60000", "--rounds", "1", "--seconds", "5"]),
+    ("stream_workers", ["--rounds", "3"], ["--events", "200000", "--rounds", "1"]),
     ("inventory_writes", ["--rounds", "3"], ["--rounds", "1", "--seconds", "2"]),
     ("relay", [], ["--rows", "20000", "--rounds", "1"]),
     ("batch_transformation", [], ["--entries", "500000", "--rounds", "1"]),
-    ("long_run", [], ["--events", "200000", "--step", "50000"]),
+    ("batch_jobs", [], ["--entries", "100000", "--snapshot-days", "3"]),
     (
         "long_run",
-        ["--items", "200000", "--events", "2000000"],
-        ["--items", "20000", "--events", "100000", "--step", "50000"],
+        ["--events", "10000000", "2000000", "--items", "1000", "200000"],
+        ["--events", "100000", "50000", "--items", "1000", "20000", "--step", "25000"],
     ),
     ("stock_reads", [], ["--seconds", "2", "--rounds", "1"]),
+    ("event_latency", [], ["--events-per-second", "200", "--seconds", "10", "--flush-seconds", "2"]),
 ]
 """Module, arguments, and arguments of the short form, which shows that everything runs; its figures mean little."""
 
 
 def main() -> None:
-    """Measure everything, then print and plot what holds."""
+    """Measure everything, then print, write and plot what holds."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="a few minutes instead of an hour")
+    parser.add_argument("--short", action="store_true", help="a few minutes instead of more than an hour")
     short = parser.parse_args().short
     for module, arguments, short_arguments in MEASUREMENTS:
         chosen = short_arguments if short else arguments

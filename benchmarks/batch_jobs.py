@@ -1,7 +1,8 @@
 """The batch jobs end to end on a ledger of five million entries: the first load, one more day, one more hour.
 
 `python -m benchmarks.batch_jobs` fills the ledger of an embedded PostgreSQL, runs each job as its command line does,
-and prints one JSON object per step from the run ledger: rows, wall and CPU seconds, peak memory of the process.
+and prints one JSON object per step from the run ledger: rows, wall and CPU seconds, peak memory of the process. They
+are in `benchmarks/results/batch_jobs.json`, too.
 """
 
 import argparse
@@ -15,6 +16,8 @@ from tempfile import TemporaryDirectory
 
 import asyncpg
 
+from benchmarks import report
+from benchmarks.machine import machine
 from deploy.local.servers import Servers
 from tests.stack import ROOT, Database, migrate
 
@@ -76,8 +79,8 @@ async def post(connection: asyncpg.Connection, first: int, last: int, day: date,
         await connection.execute(_INSERT)
 
 
-async def run(database: Database, lake: Path, engine: str, job: str, start: str, end: str) -> None:
-    """Run a job as its command line does, and print what each step took."""
+async def run(database: Database, lake: Path, engine: str, job: str, start: str, end: str) -> list[dict[str, object]]:
+    """Run a job as its command line does: what each step took."""
     environment = {
         **os.environ,
         "DATABASE_URL": database.url("pipeline"),
@@ -106,8 +109,8 @@ async def run(database: Database, lake: Path, engine: str, job: str, start: str,
         """
     )
     await connection.close()
-    for step in steps:
-        figures = {
+    figures: list[dict[str, object]] = [
+        {
             "engine": engine,
             "job": job,
             "interval": f"{start} to {end}",
@@ -119,10 +122,14 @@ async def run(database: Database, lake: Path, engine: str, job: str, start: str,
             "cpuSeconds": round(step["cpu_seconds"], 2),
             "peakMemoryMiB": round(step["peak_memory_bytes"] / 2**20),
         }
-        print(json.dumps(figures), flush=True)
+        for step in steps
+    ]
+    for one in figures:
+        print(json.dumps(one), flush=True)
+    return figures
 
 
-async def measure(entries: int, engine: str, snapshot_days: int) -> None:
+async def measure(entries: int, engine: str, snapshot_days: int) -> list[dict[str, object]]:
     """Fill the ledger, then the first load with snapshots of the latest days, one incremental day, one hour."""
     with TemporaryDirectory(prefix="stockflow-bench-") as name:
         async with Servers(Path(name), durable=False) as servers:
@@ -136,13 +143,16 @@ async def measure(entries: int, engine: str, snapshot_days: int) -> None:
             print(f"{entries:,} entries posted", file=sys.stderr)
             lake, next_day = Path(name) / "lake", LAST + timedelta(days=1)
             begin = LAST - timedelta(days=snapshot_days - 1)
-            await run(database, lake, engine, "inventory_etl", str(begin), str(next_day))
-            await run(database, lake, engine, "transaction_aggregation", str(LAST), str(next_day))
+            figures = await run(database, lake, engine, "inventory_etl", str(begin), str(next_day))
+            figures += await run(database, lake, engine, "transaction_aggregation", str(LAST), str(next_day))
             posted = entries + entries // DAYS
             await post(connection, entries, posted - 1, next_day, 1)
-            await run(database, lake, engine, "inventory_etl", str(next_day), str(next_day + timedelta(days=1)))
-            await run(database, lake, engine, "transaction_aggregation", f"{next_day}T22:05", f"{next_day}T23:05")
+            day_after = next_day + timedelta(days=1)
+            figures += await run(database, lake, engine, "inventory_etl", str(next_day), str(day_after))
+            hour = f"{next_day}T22:05", f"{next_day}T23:05"
+            figures += await run(database, lake, engine, "transaction_aggregation", *hour)
             await connection.close()
+    return figures
 
 
 def main() -> None:
@@ -152,7 +162,8 @@ def main() -> None:
     parser.add_argument("--engine", choices=("duckdb", "spark"), default="duckdb")
     parser.add_argument("--snapshot-days", type=int, default=30, help="days of which the first load takes snapshots")
     arguments = parser.parse_args()
-    asyncio.run(measure(arguments.entries, arguments.engine, arguments.snapshot_days))
+    figures = asyncio.run(measure(arguments.entries, arguments.engine, arguments.snapshot_days))
+    report.write("batch_jobs", f"{machine()}, {arguments.entries:,} entries", figures)
 
 
 if __name__ == "__main__":

