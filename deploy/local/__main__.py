@@ -87,7 +87,12 @@ def main() -> None:
     parser.add_argument("--ports", choices=["default", "auto"], default="default", help="auto: any free ports")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    stack = Stack(arguments.data, ports=arguments.ports, processes=processes_for(os.environ))
+    stack = Stack(
+        arguments.data,
+        ports=arguments.ports,
+        env_file=arguments.data.parent / "stack.env",
+        processes=processes_for(os.environ),
+    )
     if arguments.command == "up":
         try:
             asyncio.run(up(stack))

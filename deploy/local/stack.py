@@ -49,8 +49,8 @@ class Stack:
     """The running stack: started with the block and stopped with it.
 
     Data, logs and secrets live under `directory` and are found again by the next stack there, unless it is `fresh`.
-    The addresses are in `env`, and in `stack.env` beside the directory while the stack runs. `program` says how a
-    process of Stockflow is run, from this very code unless told otherwise.
+    The addresses are in `env`, and while the stack runs in `env_file`, `stack.env` in the directory unless told
+    otherwise. `program` says how a process of Stockflow is run, from this very code unless told otherwise.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Stack:
         *,
         ports: Ports = "default",
         fresh: bool = False,
+        env_file: Path | None = None,
         processes: Sequence[Process] = PROCESSES,
         program: Callable[[Process, int, Mapping[str, str], Path], Program] = program,
         environment: Mapping[str, str] | None = None,
@@ -66,6 +67,8 @@ class Stack:
         broker_nodes: int = 1,
     ) -> None:
         self.directory = directory.resolve()
+        self.env_file = (env_file or directory / "stack.env").resolve()
+        """The addresses and the admin key as shell variables; readable by the owner only."""
         self.env: dict[str, str] = {}
         self._ports = ports
         self._fresh = fresh
@@ -126,11 +129,6 @@ class Stack:
     def is_ready(self) -> bool:
         """Whether every process and server runs and answers."""
         return self._servers.supervisor.are_ready
-
-    @property
-    def env_file(self) -> Path:
-        """The addresses and the admin key as shell variables; readable by the owner only."""
-        return self.directory.parent / "stack.env"
 
     @property
     def record_file(self) -> Path:
