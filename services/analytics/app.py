@@ -14,7 +14,7 @@ from services.analytics.cache import open_cache
 from services.analytics.consumer import GROUP, TOPICS
 from services.analytics.dead_letters import MongoDeadLetters
 from services.analytics.documents import open_documents
-from services.analytics.routes import metrics, transactions
+from services.analytics.routes import daily_metrics, metrics, transactions
 from services.analytics.settings import Settings
 
 
@@ -37,11 +37,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     return chassis.create_app(
         title="Stockflow analytics",
-        description="Transaction history, velocity, trends and totals.",
+        description="Transaction history, velocity, trends, turnover, risk of stockout, classes and totals.",
         settings=settings,
         lifespan=lifespan,
         routers=[
             metrics.router,
+            daily_metrics.router,
             transactions.router,
             consumers.router({GROUP: TOPICS}, _positions),
             dead_letters.router,

@@ -12,7 +12,7 @@ from sqlalchemy import Select, func, select
 from libs.chassis.database import Connection, fetch_all
 from libs.chassis.paging import PageRequest, keyset
 from services.analytics.filters import ItemFilter
-from services.analytics.tables import stock_metrics
+from services.analytics.tables import daily_metrics, stock_metrics
 
 Row = dict[str, Any]
 
@@ -46,6 +46,23 @@ async def list_metrics(connection: Connection, paging: PageRequest, items: ItemF
     """A page of the metrics of stock items, in order of sku and warehouse."""
     table = stock_metrics
     statement = keyset(items.narrow(select(table), table), (table.c.sku, table.c.warehouse_id), paging)
+    return [dict(row) for row in await fetch_all(connection, statement)]
+
+
+async def list_daily_metrics(
+    connection: Connection, paging: PageRequest, items: ItemFilter, day: date | None, **classes: str | None
+) -> list[Row]:
+    """A page of what the daily batch calculated for a date, the latest where it is None, in order of sku and warehouse.
+
+    `classes` names columns and the value that they must have, None = any.
+    """
+    table = daily_metrics
+    latest = select(func.max(table.c.date)).scalar_subquery()
+    statement = select(table, table.c.date.label("as_of")).where(table.c.date == (latest if day is None else day))
+    for column, name in classes.items():
+        if name is not None:
+            statement = statement.where(table.c[column] == name)
+    statement = keyset(items.narrow(statement, table), (table.c.sku, table.c.warehouse_id), paging)
     return [dict(row) for row in await fetch_all(connection, statement)]
 
 

@@ -27,3 +27,18 @@ stock_metrics = Table(
     Column("calculated_at", DateTime(timezone=True)),
     schema="pipeline",
 )
+
+daily_metrics = Table(
+    "daily_metrics_v1",
+    metadata,
+    Column("date", Date),
+    Column("sku", Text),
+    Column("warehouse_id", Text),
+    Column("turnover_30", Float),
+    Column("turnover_90", Float),
+    Column("days_of_supply", Float),
+    Column("stockout_risk", Float),
+    Column("abc_class", Text),
+    Column("xyz_class", Text),
+    schema="pipeline",
+)

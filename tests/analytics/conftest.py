@@ -46,7 +46,9 @@ def sink(store: DocumentStore, kafka: KafkaSettings) -> HistorySink:
 async def pipeline(database: Database) -> AsyncIterator[asyncpg.Connection]:
     """A connection that may write the pipeline's tables, which start empty."""
     connection = await asyncpg.connect(database.superuser_url)
-    await connection.execute("TRUNCATE pipeline.daily_movement, pipeline.stock_metric, pipeline.stock_position")
+    await connection.execute(
+        "TRUNCATE pipeline.daily_movement, pipeline.stock_metric, pipeline.stock_position, pipeline.daily_metric"
+    )
     yield connection
     await connection.close()
 

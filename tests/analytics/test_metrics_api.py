@@ -193,7 +193,45 @@ async def test_the_summary_counts_movements_but_no_opening_balance(
     assert (one_warehouse["movements"], one_warehouse["netUnitsSold"]) == (1, -4)
 
 
-@pytest.mark.parametrize("path", ["velocity", "velocity?groupBy=sku", "trends", "top-movers", "summary"])
+async def add_daily_metric(pipeline: asyncpg.Connection, sku: str, day: date = LAST, **figures: object) -> None:
+    await pipeline.execute(
+        """
+        INSERT INTO pipeline.daily_metric
+               (date, sku, warehouse_id, demand_7, demand_30, demand_90, velocity_7, velocity_30, velocity_90,
+                sd_daily_7, sd_daily_30, sd_daily_90, slope_per_day, direction, turnover_30, turnover_90,
+                days_of_supply, stockout_risk, abc_class, xyz_class)
+        VALUES ($1, $2, 'UK', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 'FLAT', 12.0, 9.5, $3, $4, $5, $6)
+        """,
+        day,
+        sku,
+        *(figures.get(name) for name in ("days_of_supply", "stockout_risk", "abc_class", "xyz_class")),
+    )
+
+
+async def test_turnover_risk_and_classes_are_those_of_the_latest_date_or_of_the_one_asked_for(
+    client: httpx.AsyncClient, pipeline: asyncpg.Connection
+) -> None:
+    await add_daily_metric(pipeline, "A", days_of_supply=3.5, stockout_risk=0.25, abc_class="A", xyz_class="Z")
+    await add_daily_metric(pipeline, "B", abc_class="C")
+    await add_daily_metric(pipeline, "A", date(2026, 2, 1), abc_class="B")
+
+    async def items(path: str, **query: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await client.get(f"/metrics/{path}", params=query)).json()["items"]
+        return found
+
+    item = {"sku": "A", "warehouseId": "UK", "asOf": "2026-03-01"}
+    assert await items("turnover", sku="A") == [item | {"turnover30": 12.0, "turnover90": 9.5, "daysOfSupply": 3.5}]
+    assert await items("stockout-risk", sku="A") == [item | {"stockoutRisk": 0.25, "daysOfSupply": 3.5}]
+    assert await items("classes", abcClass="A") == [item | {"abcClass": "A", "xyzClass": "Z"}]
+    assert [found["sku"] for found in await items("classes")] == ["A", "B"]
+    assert [found["abcClass"] for found in await items("classes", asOf="2026-02-01")] == ["B"]
+    assert await items("classes", xyzClass="X") == await items("turnover", asOf="2025-01-01") == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["velocity", "velocity?groupBy=sku", "trends", "turnover", "stockout-risk", "classes", "top-movers", "summary"],
+)
 async def test_an_empty_system_has_empty_answers(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.get(f"/metrics/{path}")
 
