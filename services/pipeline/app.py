@@ -14,7 +14,17 @@ from libs.operations.postgres_dead_letters import PostgresDeadLetters
 from services.pipeline import archive, stream
 from services.pipeline.archive import RetriedLetters
 from services.pipeline.cache import Cache
-from services.pipeline.routes import alerts, lake, movements, operations, partitions, reconciliation, reports, runs
+from services.pipeline.routes import (
+    alerts,
+    backfills,
+    lake,
+    movements,
+    operations,
+    partitions,
+    reconciliation,
+    reports,
+    runs,
+)
 from services.pipeline.settings import Settings
 
 
@@ -51,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
             reconciliation.router,
             lake.router,
             runs.router,
+            backfills.router,
             partitions.router,
             alerts.router,
             reports.router,
@@ -67,6 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
         refusals={
             **dead_letters.REFUSALS,
             **runs.REFUSALS,
+            **backfills.REFUSALS,
             **partitions.REFUSALS,
             **alerts.REFUSALS,
             **reports.REFUSALS,

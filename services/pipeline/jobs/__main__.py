@@ -25,9 +25,8 @@ from rich.progress import (
 
 from libs.chassis import logging
 from libs.chassis.database import Pool, acquired, open_pool
-from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import run_queries, runs
-from services.pipeline.jobs.backfill import Which, wanted
+from services.pipeline.jobs.backfill import Backfill, Which
 from services.pipeline.jobs.execution import Execution, Observer, ignore
 from services.pipeline.jobs.job import Interval, NotByWarehouse, UnknownJob
 from services.pipeline.jobs.lost import end_lost
@@ -201,17 +200,15 @@ async def _cancel(pool: Pool, _settings: Settings, arguments: argparse.Namespace
 
 
 async def _backfill(pool: Pool, settings: Settings, arguments: argparse.Namespace) -> int:
-    job = job_definitions.find(arguments.job)
     _check_range(arguments)
+    backfill = Backfill(
+        arguments.job, arguments.start, arguments.end, arguments.which, getpass.getuser(), arguments.warehouse
+    )
     async with acquired(pool) as connection:
-        known = await run_queries.history(connection, job, arguments.start, arguments.end, arguments.warehouse)
-    intervals = wanted(job.intervals(arguments.start, arguments.end), known, arguments.which)
+        requests = await runs.plan(connection, backfill)
     if arguments.dry_run:
-        _print(map(str, intervals))
+        _print(str(request.interval) for request in requests)
         return SUCCEEDED
-    requests = [RunRequest(job.id, each, getpass.getuser(), warehouse_id=arguments.warehouse) for each in intervals]
-    for request in requests:
-        runs.check(request)
     slots = asyncio.Semaphore(arguments.parallel)
 
     async def fill(request: RunRequest) -> RunStatus:

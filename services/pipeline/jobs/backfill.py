@@ -1,6 +1,8 @@
 """Which intervals of a range are to be run again."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from services.pipeline.jobs.job import Interval
@@ -13,6 +15,24 @@ class Which(StrEnum):
     MISSING = "missing"
     FAILED = "failed"
     ALL = "all"
+
+
+class TooManyIntervals(Exception):
+    """The range holds more intervals than may be asked for at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """The scheduled intervals of a job within [start, end], or some of them, to be run again."""
+
+    job: str
+    start: datetime
+    end: datetime
+    which: Which
+    requested_by: str
+    warehouse_id: str | None = None
+    most: int | None = None
+    """Of how many intervals the range may consist; None for any number."""
 
 
 def wanted(intervals: Sequence[Interval], known: Mapping[Interval, History], which: Which) -> list[Interval]:

@@ -98,10 +98,11 @@ class Job(_Definition):
             before.add(step.name)
         return self
 
-    def intervals(self, since: datetime, until: datetime) -> list[Interval]:
-        """The scheduled intervals that lie within [since, until], oldest first."""
+    def intervals(self, since: datetime, until: datetime, most: int | None = None) -> list[Interval]:
+        """The scheduled intervals that lie within [since, until], oldest first; only the first `most` if given."""
         instants = CronSim(self.cron, since.astimezone(UTC) - timedelta(seconds=1))
-        return [Interval(start, end) for start, end in pairwise(takewhile(lambda instant: instant <= until, instants))]
+        within = pairwise(takewhile(lambda instant: instant <= until, instants))
+        return [Interval(start, end) for start, end in islice(within, most)]
 
     def latest_intervals(self, until: datetime, count: int) -> list[Interval]:
         """The last `count` scheduled intervals that are over at `until`, oldest first."""

@@ -10,6 +10,7 @@ import structlog
 from libs.chassis.database import Connection
 from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import run_queries
+from services.pipeline.jobs.backfill import Backfill, TooManyIntervals, wanted
 from services.pipeline.jobs.job import Job, NotByWarehouse
 from services.pipeline.jobs.run import (
     Aborted,
@@ -128,6 +129,26 @@ async def cancel(connection: Connection, run_id: UUID, by: str) -> None:
         raise NotCancellable(f"run {run_id} is over")
     if before == RunStatus.QUEUED:
         await run_queries.close_steps(connection, run_id, StepStatus.CANCELLED, None)
+
+
+async def plan(connection: Connection, backfill: Backfill) -> list[RunRequest]:
+    """What a backfill has to run, oldest first.
+
+    Raises TooManyIntervals, UnknownJob, NotByWarehouse, IntervalNotOver, IntervalTooEarly.
+    """
+    job = job_definitions.find(backfill.job)
+    at_most = None if backfill.most is None else backfill.most + 1
+    intervals = job.intervals(backfill.start, backfill.end, at_most)
+    if len(intervals) == at_most:
+        raise TooManyIntervals(f"the range holds more than {backfill.most} intervals of {job.id}")
+    known = await run_queries.history(connection, job, backfill.start, backfill.end, backfill.warehouse_id)
+    requests = [
+        RunRequest(job.id, interval, backfill.requested_by, warehouse_id=backfill.warehouse_id)
+        for interval in wanted(intervals, known, backfill.which)
+    ]
+    for request in requests:
+        check(request)
+    return requests
 
 
 def check(request: RunRequest) -> Job:

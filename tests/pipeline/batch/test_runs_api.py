@@ -156,3 +156,47 @@ async def test_jobs_are_listed_with_their_steps(client: httpx.AsyncClient) -> No
         "generate_aggregated_metrics": ["transform_and_load"],
         "data_quality_check": ["extract_inventory_data"],
     }
+
+
+RANGE = {"job": "inventory_etl", "rangeStart": "2026-01-05T02:00:00Z", "rangeEnd": "2026-01-08T02:00:00Z"}
+
+
+async def test_a_backfill_queues_a_run_for_each_interval_that_is_missing(
+    client: httpx.AsyncClient, pool: Pool, settings: Settings
+) -> None:
+    done = (await post(client)).json()["runId"]
+    await executed(pool, settings, done)
+
+    planned = await client.post("/backfills", json=RANGE | {"dryRun": True})
+    started = await client.post("/backfills", json=RANGE)
+    again = await client.post("/backfills", json=RANGE)
+    everything = await client.post("/backfills", json=RANGE | {"which": "all"})
+
+    assert [answer.status_code for answer in (planned, started, again, everything)] == [200, 202, 202, 202]
+    assert [each["intervalStart"][8:10] for each in planned.json()["intervals"]] == ["06", "07"]
+    assert [each["runId"] for each in planned.json()["intervals"]] == [None, None]
+    queued = [each["runId"] for each in started.json()["intervals"]]
+    assert len(queued) == 2
+    assert again.json()["intervals"] == []
+    assert [each["runId"] for each in everything.json()["intervals"]][1:] == queued
+    assert {run["runId"] for run in (await client.get("/runs?status=queued")).json()["items"]} >= set(queued)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"job": "nightly"}, "unknown-job"),
+        ({"job": "transaction_aggregation", "rangeEnd": "2026-02-05T02:00:00Z"}, "too-many-intervals"),
+        ({"rangeEnd": RANGE["rangeStart"]}, "validation-failed"),
+        ({"rangeStart": "1969-01-01T00:00:00Z"}, "validation-failed"),
+        ({"rangeStart": "2126-01-01T00:00:00Z", "rangeEnd": "2126-01-04T00:00:00Z"}, "interval-not-over"),
+        ({"which": "some"}, "validation-failed"),
+        ({"job": "weekly_summary", "rangeEnd": "2026-03-01T00:00:00Z", "warehouseId": "X"}, "not-by-warehouse"),
+    ],
+)
+async def test_a_backfill_that_makes_no_sense_is_refused(
+    client: httpx.AsyncClient, changes: dict[str, Any], code: str
+) -> None:
+    answer = await client.post("/backfills", json=RANGE | changes)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
