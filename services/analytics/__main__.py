@@ -24,10 +24,10 @@ def main() -> NoReturn:
 
             process.serve(create_app(settings), settings, name)
         case "consume":
-            from services.analytics.consumer import Consumer
+            from libs.operations import consumer_process
+            from services.analytics import consumer
 
-            consumer = Consumer(settings)
-            process.run(consumer.run, settings=settings, name=name, health=consumer.health)
+            consumer_process.run(consumer.open_runner(settings), settings=settings, name=name)
         case "projections":
             sys.exit(asyncio.run(_rebuild(settings, arguments)))
         case _:

@@ -1,9 +1,9 @@
 """Consumer `analytics-history`: events of all topics become documents."""
 
-import asyncio
 import socket
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import structlog
@@ -188,27 +188,15 @@ def _letter(topic: str, poison: Poison) -> history.Document:
     }
 
 
-class Consumer:
-    """The `consume` process: events to documents."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._runner: Runner | None = None
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop` is set."""
-        settings = self._settings
-        async with open_documents(settings.mongo_url.get_secret_value(), "analytics-consume") as store:
-            await store.create_indexes_and_views()
-            self._runner = Runner(
-                HistorySink(store, settings.kafka, owner=socket.gethostname()),
-                topics=TOPICS,
-                kafka=settings.kafka,
-                flush_max_records=settings.flush_max_records,
-                flush_max_age_seconds=settings.flush_max_age_seconds,
-            )
-            await self._runner.run(stop)
-
-    def health(self) -> str | None:
-        """Why the process should be restarted, None while it works."""
-        return self._runner.health() if self._runner else None
+@asynccontextmanager
+async def open_runner(settings: Settings) -> AsyncIterator[Runner]:
+    """The runner over all topics, connected to MongoDB within the block."""
+    async with open_documents(settings.mongo_url.get_secret_value(), "analytics-consume") as store:
+        await store.create_indexes_and_views()
+        yield Runner(
+            HistorySink(store, settings.kafka, owner=socket.gethostname()),
+            topics=TOPICS,
+            kafka=settings.kafka,
+            flush_max_records=settings.flush_max_records,
+            flush_max_age_seconds=settings.flush_max_age_seconds,
+        )

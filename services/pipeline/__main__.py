@@ -26,15 +26,15 @@ def main() -> NoReturn:
 
             process.serve(create_app(settings), settings, name)
         case "stream":
-            from services.pipeline.stream import Stream
+            from libs.operations import consumer_process
+            from services.pipeline import stream
 
-            stream = Stream(settings)
-            process.run(stream.run, settings=settings, name=name, health=stream.health)
+            consumer_process.run(stream.open_runner(settings), settings=settings, name=name)
         case "archive":
-            from services.pipeline.archive import Archive
+            from libs.operations import consumer_process
+            from services.pipeline import archive
 
-            archive = Archive(settings)
-            process.run(archive.run, settings=settings, name=name, health=archive.health)
+            consumer_process.run(archive.open_runner(settings), settings=settings, name=name)
         case "metrics":
             from services.pipeline import metrics
 

@@ -3,7 +3,8 @@
 import asyncio
 import socket
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pyarrow as pa
@@ -137,40 +138,22 @@ class RetriedLetters:
             await asyncio.to_thread(table.append, rows, {})
 
 
-class Archive:
-    """The process: a runner over all topics."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._runner: Runner | None = None
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Consume until asked to stop."""
-        settings = self._settings
-        pool = await open_pool(
-            settings.database_url.get_secret_value(), size=2, application_name=GROUP, statement_timeout_ms=60_000
+@asynccontextmanager
+async def open_runner(settings: Settings) -> AsyncIterator[Runner]:
+    """The runner over all topics, connected to Postgres within the block."""
+    pool = await open_pool(
+        settings.database_url.get_secret_value(), size=2, application_name=GROUP, statement_timeout_ms=60_000
+    )
+    kafka = settings.kafka
+    async with pool:
+        yield Runner(
+            LakeSink(pool, settings.lake_url, kafka.topic_prefix, max_message_bytes=kafka.max_message_bytes),
+            topics=TOPICS,
+            kafka=kafka,
+            flush_max_records=settings.archive_flush_records,
+            flush_max_bytes=settings.archive_flush_bytes,
+            flush_max_age_seconds=settings.archive_flush_seconds,
         )
-        try:
-            self._runner = Runner(
-                LakeSink(
-                    pool,
-                    settings.lake_url,
-                    settings.kafka.topic_prefix,
-                    max_message_bytes=settings.kafka.max_message_bytes,
-                ),
-                topics=TOPICS,
-                kafka=settings.kafka,
-                flush_max_records=settings.archive_flush_records,
-                flush_max_bytes=settings.archive_flush_bytes,
-                flush_max_age_seconds=settings.archive_flush_seconds,
-            )
-            await self._runner.run(stop)
-        finally:
-            await pool.close()
-
-    def health(self) -> str | None:
-        """Why the process should be restarted, None while it works."""
-        return self._runner.health() if self._runner else None
 
 
 async def _nothing_more(_connection: Connection, _batches: Sequence[PartitionBatch]) -> None:

@@ -1,9 +1,9 @@
 """The `stream` process: inventory events become positions and facts, in the transaction that advances the offsets."""
 
-import asyncio
 import socket
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -67,44 +67,25 @@ async def after_rebuild(connection: Connection) -> None:
     await mark_everything(connection)
 
 
-class Stream:
-    """The process: a runner over inventory events."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._runner: Runner | None = None
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Consume until asked to stop."""
-        settings = self._settings
-        pool = await open_pool(
-            settings.database_url.get_secret_value(),
-            size=2,
-            application_name=GROUP,
-            statement_timeout_ms=60_000,
-            lock_timeout_ms=30_000,
+@asynccontextmanager
+async def open_runner(settings: Settings) -> AsyncIterator[Runner]:
+    """The runner over inventory events, connected to Postgres within the block."""
+    pool = await open_pool(
+        settings.database_url.get_secret_value(),
+        size=2,
+        application_name=GROUP,
+        statement_timeout_ms=60_000,
+        lock_timeout_ms=30_000,
+    )
+    max_message_bytes = settings.kafka.max_message_bytes
+    async with pool:
+        yield Runner(
+            PostgresSink(pool, GROUP, handle, owner=socket.gethostname(), max_message_bytes=max_message_bytes),
+            topics=[INVENTORY_EVENTS],
+            kafka=settings.kafka,
+            flush_max_records=settings.stream_flush_records,
+            flush_max_age_seconds=settings.stream_flush_seconds,
         )
-        try:
-            self._runner = Runner(
-                PostgresSink(
-                    pool,
-                    GROUP,
-                    handle,
-                    owner=socket.gethostname(),
-                    max_message_bytes=settings.kafka.max_message_bytes,
-                ),
-                topics=[INVENTORY_EVENTS],
-                kafka=settings.kafka,
-                flush_max_records=settings.stream_flush_records,
-                flush_max_age_seconds=settings.stream_flush_seconds,
-            )
-            await self._runner.run(stop)
-        finally:
-            await pool.close()
-
-    def health(self) -> str | None:
-        """Why the process should be restarted, None while it works."""
-        return self._runner.health() if self._runner else None
 
 
 async def handle(connection: Connection, batches: Sequence[PartitionBatch]) -> None:

@@ -25,10 +25,10 @@ def main() -> NoReturn:
 
             process.serve(create_app(settings), settings, name)
         case "consume":
-            from services.reorder.consumer import Consumer
+            from libs.operations import consumer_process
+            from services.reorder import consumer
 
-            consumer = Consumer(settings)
-            process.run(consumer.run, settings=settings, name=name, health=consumer.health)
+            consumer_process.run(consumer.open_runner(settings), settings=settings, name=name)
         case "relay":
             from libs.events.relay import Relay
 

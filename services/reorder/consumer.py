@@ -1,9 +1,9 @@
 """Consumer `reorder-position`: events about stock items become positions, and positions become recommendations."""
 
-import asyncio
 import socket
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import asyncpg
 
@@ -66,40 +66,22 @@ def _by_item(batches: Sequence[PartitionBatch]) -> dict[StockItem, list[Position
     return events
 
 
-class Consumer:
-    """The `consume` process: events to positions and recommendations."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._runner: Runner | None = None
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop` is set."""
-        settings = self._settings
-        url = settings.database_url.get_secret_value()
-        pool = await open_pool(
-            url,
-            size=2,
-            application_name="reorder-consume",
-            statement_timeout_ms=FLUSH_TIMEOUT_MS,
-            lock_timeout_ms=5_000,
+@asynccontextmanager
+async def open_runner(settings: Settings) -> AsyncIterator[Runner]:
+    """The runner over the events that change a position, connected to Postgres within the block."""
+    pool = await open_pool(
+        settings.database_url.get_secret_value(),
+        size=2,
+        application_name="reorder-consume",
+        statement_timeout_ms=FLUSH_TIMEOUT_MS,
+        lock_timeout_ms=5_000,
+    )
+    max_message_bytes = settings.kafka.max_message_bytes
+    async with pool:
+        yield Runner(
+            PostgresSink(pool, GROUP, handle, owner=socket.gethostname(), max_message_bytes=max_message_bytes),
+            topics=TOPICS,
+            kafka=settings.kafka,
+            flush_max_records=settings.flush_max_records,
+            flush_max_age_seconds=settings.flush_max_age_seconds,
         )
-        async with pool:
-            self._runner = Runner(
-                PostgresSink(
-                    pool,
-                    GROUP,
-                    handle,
-                    owner=socket.gethostname(),
-                    max_message_bytes=settings.kafka.max_message_bytes,
-                ),
-                topics=TOPICS,
-                kafka=settings.kafka,
-                flush_max_records=settings.flush_max_records,
-                flush_max_age_seconds=settings.flush_max_age_seconds,
-            )
-            await self._runner.run(stop)
-
-    def health(self) -> str | None:
-        """Why the process should be restarted, None while it works."""
-        return self._runner.health() if self._runner else None
