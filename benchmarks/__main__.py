@@ -1,7 +1,7 @@
-"""`python -m benchmarks`: every measurement of docs/performance.md, one after another; Ctrl-C ends it between two.
+"""`python -m benchmarks`: every measurement of docs/performance.md, one after another.
 
 Each is a program of its own (`python -m benchmarks.NAME --help`) that writes its results when it is done, so what was
-measured before a stop is kept.
+measured before a stop is kept. When one fails the others are measured all the same, and the exit code is 1.
 """
 
 import argparse
@@ -35,11 +35,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--short", action="store_true", help="a few minutes instead of more than an hour")
     short = parser.parse_args().short
+    failed = []
     for module, arguments, short_arguments in MEASUREMENTS:
         chosen = short_arguments if short else arguments
         print("measuring", module, *chosen, flush=True)
-        subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *chosen], check=True)
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *chosen], check=False).returncode:
+            failed.append(module)
     summary.main()
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}; their output is above, older results of theirs are kept")
 
 
 if __name__ == "__main__":

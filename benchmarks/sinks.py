@@ -113,6 +113,7 @@ async def _all_sinks(ready: Stand, number: int) -> dict[str, Run]:
 async def _watch(worker: psutil.Process, applied: Applied, events: int) -> Sink:
     """Look until a sink holds all events."""
     while not (first := await applied()):
+        assert worker.is_running(), "a process ended; its output is above"
         await asyncio.sleep(LOOK_SECONDS)
     began_at, cpu = time.perf_counter(), cpu_seconds(worker)
     if first >= events:  # Everything came at once: then the start of the process counts, too.

@@ -85,6 +85,7 @@ async def _run(ready: Stand, workers: int) -> list[Run]:
         ]
         async with asyncio.timeout(PATIENCE_SECONDS):
             while 0 in (first := [await worker.applied(http) for worker in started]):
+                assert all(worker.process.is_running() for worker in started), "a worker ended; its output is above"
                 await asyncio.sleep(LOOK_SECONDS)
             began, cpu = time.perf_counter(), [cpu_seconds(worker.process) for worker in started]
             while await applied_by(connection, "stream") < ready.events:
