@@ -431,24 +431,17 @@ async def delete_older(connection: Connection, days: int) -> int:
     """
     deleted = await connection.execute(
         """
+        WITH kept AS (
+            (SELECT DISTINCT ON (job, step, interval_start, interval_end, warehouse_id) run_id
+               FROM run_step WHERE status = 'succeeded'
+              ORDER BY job, step, interval_start, interval_end, warehouse_id, finished_at DESC)
+             UNION
+            (SELECT DISTINCT ON (job, interval_start, interval_end, warehouse_id, requested_by) run_id
+               FROM run
+              ORDER BY job, interval_start, interval_end, warehouse_id, requested_by, requested_at DESC, run_id DESC))
         DELETE FROM run
          WHERE status IN ('succeeded', 'failed', 'cancelled') AND finished_at < now() - make_interval(days => $1)
-           AND EXISTS (
-               SELECT FROM run AS newer
-                WHERE newer.job = run.job AND newer.interval_start = run.interval_start
-                  AND newer.interval_end = run.interval_end AND newer.requested_by = run.requested_by
-                  AND newer.warehouse_id IS NOT DISTINCT FROM run.warehouse_id
-                  AND (newer.requested_at, newer.run_id) > (run.requested_at, run.run_id))
-           AND NOT EXISTS (
-               SELECT FROM run_step AS success
-                WHERE success.run_id = run.run_id AND success.status = 'succeeded'
-                  AND NOT EXISTS (
-                      SELECT FROM run_step AS later
-                       WHERE later.job = success.job AND later.step = success.step
-                         AND later.interval_start = success.interval_start
-                         AND later.interval_end = success.interval_end
-                         AND later.warehouse_id IS NOT DISTINCT FROM success.warehouse_id
-                         AND later.status = 'succeeded' AND later.finished_at > success.finished_at))
+           AND NOT EXISTS (SELECT FROM kept WHERE kept.run_id = run.run_id)
         """,
         days,
     )
