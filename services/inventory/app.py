@@ -53,12 +53,12 @@ def create_app(settings: Settings) -> FastAPI:
             yield
 
     routes = (
-        products,
-        categories,
-        warehouses,
         stock_levels,
         transactions,
         transaction_batches,
+        products,
+        categories,
+        warehouses,
         imports,
         exports,
         ledger_entries,

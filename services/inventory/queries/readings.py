@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import asyncpg
-from sqlalchemy import BigInteger, ColumnElement, FromClause, Select, case, cast, func, select, true
+from sqlalchemy import BigInteger, ColumnElement, FromClause, Select, case, cast, func, literal_column, select, true
 
 from libs.chassis.database import Connection
 from libs.events.inventory import StockStatus
@@ -15,19 +15,19 @@ from services.inventory.tables import allocation, ledger_entry, stock_level
 _level = stock_level.c
 _entry = ledger_entry.c
 _of_the_level = (_entry.sku == _level.sku, _entry.warehouse_id == _level.warehouse_id)
+# Few rows, because the sweep takes them away: looked up once, and not for each level.
 _overdue = (
-    select(func.coalesce(cast(func.sum(allocation.c.outstanding), BigInteger), 0).label("units"))
-    .where(
-        allocation.c.sku == _level.sku,
-        allocation.c.warehouse_id == _level.warehouse_id,
-        allocation.c.outstanding > 0,
-        allocation.c.expires_at <= func.statement_timestamp(),
+    select(
+        allocation.c.sku, allocation.c.warehouse_id, cast(func.sum(allocation.c.outstanding), BigInteger).label("units")
     )
-    .correlate(stock_level)
-    .lateral("overdue")
+    .where(allocation.c.outstanding > literal_column("0"), allocation.c.expires_at <= func.statement_timestamp())
+    .group_by(allocation.c.sku, allocation.c.warehouse_id)
+    .subquery("overdue")
 )
-_reserved = (_level.quantity_reserved - _overdue.c.units).label("quantity_reserved")
-available: ColumnElement[Any] = _level.quantity_on_hand - _level.quantity_reserved + _overdue.c.units
+_of_the_overdue = (_overdue.c.sku == _level.sku) & (_overdue.c.warehouse_id == _level.warehouse_id)
+_freed = func.coalesce(_overdue.c.units, 0)
+_reserved = (_level.quantity_reserved - _freed).label("quantity_reserved")
+available: ColumnElement[Any] = _level.quantity_on_hand - _level.quantity_reserved + _freed
 status: ColumnElement[Any] = case(
     (available == 0, StockStatus.OUT_OF_STOCK.value),
     (available <= _level.reorder_point, StockStatus.LOW_STOCK.value),
@@ -49,7 +49,7 @@ def stock_levels() -> Select[Any]:
         _level.sequence,
         _level.revision,
         _level.updated_at,
-    ).join_from(stock_level, _overdue, true())
+    ).join_from(stock_level, _overdue, _of_the_overdue, isouter=True)
 
 
 def recorded_levels(as_of: datetime) -> Select[Any]:
