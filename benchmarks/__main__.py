@@ -14,18 +14,18 @@ from benchmarks import summary
 MEASUREMENTS: Sequence[tuple[str, Sequence[str], Sequence[str]]] = [
     ("streaming_peers", ["--rounds", "3"], ["--events", "60000", "--rounds", "1", "--seconds", "5"]),
     ("sinks", ["--rounds", "3"], ["--events", "60000", "--rounds", "1", "--seconds", "5"]),
-    ("stream_workers", ["--rounds", "3"], ["--events", "200000", "--rounds", "1"]),
-    ("inventory_writes", ["--rounds", "3"], ["--rounds", "1", "--seconds", "2"]),
+    ("stream_workers", ["--rounds", "3"], ["--workers", "1", "2", "--events", "120000", "--rounds", "1"]),
+    ("inventory_writes", ["--rounds", "3"], ["--rounds", "1", "--seconds", "1"]),
     ("relay", [], ["--rows", "20000", "--rounds", "1"]),
     ("batch_transformation", [], ["--entries", "500000", "--rounds", "1"]),
-    ("batch_jobs", [], ["--entries", "100000", "--snapshot-days", "3"]),
+    ("batch_jobs", [], ["--entries", "50000", "--snapshot-days", "2"]),
     (
         "long_run",
         ["--events", "10000000", "2000000", "--items", "1000", "200000"],
-        ["--events", "100000", "50000", "--items", "1000", "20000", "--step", "25000"],
+        ["--events", "50000", "50000", "--items", "1000", "20000", "--step", "25000"],
     ),
     ("stock_reads", [], ["--seconds", "2", "--rounds", "1"]),
-    ("event_latency", [], ["--events-per-second", "200", "--seconds", "10", "--flush-seconds", "2"]),
+    ("event_latency", [], ["--events-per-second", "200", "--seconds", "5", "--flush-seconds", "1"]),
 ]
 """Module, arguments, and arguments of the short form, which shows that everything runs; its figures mean little."""
 

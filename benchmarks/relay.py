@@ -80,6 +80,7 @@ async def drain(
             while await connection.fetchval("SELECT count(*) FROM outbox"):
                 await asyncio.sleep(0.02)
             seconds, used = time.perf_counter() - began, cpu_seconds(worker) - cpu
+        assert first_seen, f"{rows:,} rows were sent at once: too few to measure"
         return first_seen / seconds, used / first_seen * 1e6
     finally:
         await connection.close()
