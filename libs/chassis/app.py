@@ -15,7 +15,7 @@ from starlette.types import Lifespan
 
 from libs.chassis import auth, docs, problems
 from libs.chassis.openapi import PROBLEM_SCHEMA, document_problems
-from libs.chassis.operation import Operation, add_operation
+from libs.chassis.operation import add_routes
 from libs.chassis.problems import ConstraintMap, RefusalMap
 from libs.chassis.request import RequestMiddleware
 from libs.chassis.settings import ServiceSettings
@@ -65,18 +65,13 @@ def create_app(
         # Traces only: metrics are ours (libs.chassis.metrics), and each further signal costs time on every request.
         telemetry={"auto_configure": False, "metrics": False, "logs": False},
     )
-    app.router.route_class = Operation
     app.state.settings = settings
     app.state.authenticate = auth.authenticator(settings)
     app.add_middleware(RequestMiddleware, root_path=settings.root_path)
     problems.install(app, refusals, constraints or {})
     # Routes are tried in order, so those that are called most stand first.
     for router in routers:
-        for route in router.routes:
-            if isinstance(route, APIRoute):
-                add_operation(app, route)
-            else:
-                app.router.routes.append(route)
+        add_routes(app, router)
     docs.install(app)
     _add_operations_routes(app, title, settings.version, readiness)
     return app

@@ -43,11 +43,10 @@ class Arguments:
 
     def read(self, request: Request) -> dict[str, Any]:
         """The arguments by name. Raises a `RequestValidationError` with every fault of the parameters."""
-        sent = [
-            field for field in self.of_query if field.name not in self.defaults or field.alias in request.query_params
-        ]
+        query = request.query_params
+        to_check = self.of_query if query else [field for field in self.of_query if field.name not in self.defaults]
         path_values, path_errors = request_params_to_args(self.of_path, request.path_params)
-        query_values, query_errors = request_params_to_args(sent, request.query_params)
+        query_values, query_errors = request_params_to_args(to_check, query)
         if errors := [*path_errors, *query_errors]:
             raise RequestValidationError(errors)
         values = {**self.defaults, **path_values, **query_values}

@@ -1,10 +1,10 @@
 """An operation of an API: who calls, and what was sent, is checked before FastAPI looks at the request."""
 
 from collections.abc import Callable, Coroutine
-from inspect import signature
+from inspect import iscoroutinefunction, signature
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,7 +38,8 @@ class Operation(APIRoute):
     def _direct_answer(self) -> Answer | None:
         """The function's own answer, if it makes a whole one and takes parameters only: nothing is left for FastAPI."""
         arguments = Arguments.of(self.dependant)
-        if arguments is None or signature(self.endpoint).return_annotation is not Response:
+        answers_itself = iscoroutinefunction(self.endpoint) and signature(self.endpoint).return_annotation is Response
+        if arguments is None or not answers_itself:
             return None
 
         async def answer(request: Request) -> Response:
@@ -56,6 +57,11 @@ _OPTIONS = signature(FastAPI.add_api_route).parameters.keys() - {
 }
 
 
-def add_operation(app: FastAPI, route: APIRoute) -> None:
-    """Let the application answer this route itself: an included router is asked twice for every request."""
-    app.add_api_route(route.path, route.endpoint, **{option: getattr(route, option) for option in _OPTIONS})
+def add_routes(app: FastAPI, router: APIRouter) -> None:
+    """Let the application answer the router's routes itself: an included router is asked twice for every request."""
+    app.router.route_class = Operation
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            app.add_api_route(route.path, route.endpoint, **{option: getattr(route, option) for option in _OPTIONS})
+        else:
+            app.router.routes.append(route)

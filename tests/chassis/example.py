@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 import asyncpg
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from pydantic import AfterValidator, Field
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, select
 
@@ -115,6 +115,17 @@ async def get_document(document_id: UUID, depth: Annotated[int, Query(ge=0)] = 0
 async def get_thing(thing: str) -> dict[str, str]:
     """Anything below a path."""
     return {"thing": thing}
+
+
+@router.get("/labels/{number}")
+async def get_label(
+    number: int,
+    principal: Annotated[Principal, require("example:read")],
+    size: Annotated[int, Query(ge=1)],
+    copies: Annotated[int, Query(ge=1)] = 1,
+) -> Response:
+    """A whole answer that takes parameters and the caller only."""
+    return Response(f"{number} {size} {copies} {principal.name}")
 
 
 @router.put("/things/{thing:path}")

@@ -196,3 +196,12 @@ async def test_an_edit_needs_the_current_version(
 @pytest.mark.parametrize("if_match", ['"3"', "*", '"1", "3"'])
 async def test_an_edit_of_the_current_version_passes(client: httpx.AsyncClient, if_match: str) -> None:
     assert (await client.put("/api/v1/things/a", headers={"If-Match": if_match})).status_code == 200
+
+
+async def test_an_operation_that_answers_itself_gets_checked_parameters_and_defaults(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/api/v1/labels/7?size=2")).text == "7 2 1 anonymous"
+    assert (await client.get("/api/v1/labels/7?size=2&copies=3")).text == "7 2 3 anonymous"
+    faults = problem(await client.get("/api/v1/labels/x?copies=0"), 422, "validation-failed")["errors"]
+    assert [fault["parameter"] for fault in faults] == ["number", "size", "copies"]
+    problem(await client.get("/api/v1/labels/7"), 422, "validation-failed")
+    problem(await client.get("/api/v1/labels/7?size=2&colour=red"), 400, "unknown-parameter")
