@@ -205,6 +205,8 @@ async def data_quality_check(context: Context) -> StepResult:
     expected, found, moving = await asyncio.to_thread(_fingerprints, context, checked)
     async with acquired(context.pool) as connection:
         bad = await dataset_queries.quarantined(connection, LEDGER_ENTRIES.dataset, list(checked), context.warehouse_id)
+    if left := names_of(sorted(moving - bad.keys())):
+        context.log("days.left_to_the_next_check", days=len(left), first=left[0])
     checked = {day: watermark for day, watermark in checked.items() if day not in moving or day in bad}
     failures = {day: _failures(expected.get(day), found.get(day), bad.get(day, 0)) for day in checked}
     failed = {day for day, what in failures.items() if what}
