@@ -144,7 +144,7 @@ class _Exchange:
 def _encoded_path(scope: Scope) -> str:
     """The path with its percent-encoding, in one spelling: `%2F` is a slash inside a segment and separates nothing.
 
-    Routes match this path; `check_request` decodes the parameters that they find in it.
+    Routes match this path; `Parameters.check` decodes the parameters that they find in it.
     """
     raw_path: str = scope["raw_path"].decode("ascii")
     if "%" not in raw_path:
