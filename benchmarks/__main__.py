@@ -22,7 +22,7 @@ MEASUREMENTS: Sequence[tuple[str, Sequence[str], Sequence[str]]] = [
     (
         "long_run",
         ["--events", "10000000", "2000000", "--items", "1000", "200000"],
-        ["--events", "50000", "50000", "--items", "1000", "20000", "--step", "25000"],
+        ["--events", "60000", "60000", "--items", "1000", "20000", "--step", "20000"],
     ),
     ("stock_reads", [], ["--seconds", "2", "--rounds", "1"]),
     ("event_latency", [], ["--events-per-second", "200", "--seconds", "5", "--flush-seconds", "1"]),
