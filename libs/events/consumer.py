@@ -61,6 +61,8 @@ BATCH_RECORDS = Histogram(
 
 MAX_POLL_RECORDS = 500
 """Decoded in one go; the write under way waits that long for each answer of the database."""
+FETCH_BYTES = 256 * 1024
+"""Read ahead of each partition, packed, in memory. A larger batch comes whole all the same (KIP-74)."""
 ANSWER_MS = 5
 """How long a broker that does not wait may take to answer a fetch."""
 COMMIT_SECONDS = 5.0
@@ -224,7 +226,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             # Joining takes as long as the slowest member; a join that is given up leaves a member that nobody is.
             request_timeout_ms=REBALANCE_TIMEOUT_MS + 5_000,
             max_poll_interval_ms=300_000,
-            max_partition_fetch_bytes=self._kafka.max_message_bytes,
+            max_partition_fetch_bytes=FETCH_BYTES,
             partition_assignment_strategy=(ByName(self._kafka.group_instance_id),),
         )
         try:

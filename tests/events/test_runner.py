@@ -1,5 +1,6 @@
 import asyncio
 import json
+import os
 from collections.abc import Sequence
 
 import asyncpg
@@ -83,6 +84,24 @@ async def test_poison_becomes_a_dead_letter_and_its_mirror_and_blocks_nothing(wo
     assert [row["value"] for row in mirrored] == [b"garbage\0", b""]
     assert await applied(worker) == _ids(good)
     assert await _caught_up(worker)
+
+
+async def test_a_record_as_large_as_a_message_may_be_stops_nobody(worker: Worker) -> None:
+    largest = os.urandom(worker.kafka.max_message_bytes - 200)
+    sale, *_ = _sales(1)
+
+    await send(worker.kafka, largest, sale)
+    async with worker.running():
+        await until_applied(worker, 1)
+
+        async def buried() -> bool:
+            return len(await _dead_letters(worker)) == 1
+
+        await until(buried)
+
+    [letter] = await _dead_letters(worker)
+    assert len(largest) > consumer.FETCH_BYTES
+    assert letter["value"] == largest
 
 
 def test_a_mirror_fits_into_a_message_whatever_it_mirrors() -> None:

@@ -4,6 +4,7 @@ Offsets without a record, after transactions and compaction; and commits that ar
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
@@ -192,3 +193,17 @@ async def test_a_commit_that_is_refused_is_counted_and_changes_nothing(
         await until_applied(worker, 30)
 
     assert await applied(worker) == ids(*first, *second)
+
+
+async def test_a_record_larger_than_a_fetch_is_read(own: KafkaSettings, pool: asyncpg.Pool) -> None:
+    largest, sale = os.urandom(own.max_message_bytes - 200), an_inventory_update()
+    await ensure_topics(own)
+    worker = Worker(pool, own, own.topic("group"))
+
+    await send(own, largest, sale)
+    async with worker.running():
+        await until_applied(worker, 1)
+
+    assert len(largest) > consumer.FETCH_BYTES
+    assert await applied(worker) == ids(sale)
+    assert await stored_offset(worker) == 2
