@@ -57,7 +57,8 @@ async def list_daily_metrics(
     `classes` names columns and the value that they must have, None = any.
     """
     table = daily_metrics
-    latest = select(func.max(table.c.date)).scalar_subquery()
+    # max(date) would read every row of the view, which leaves some dates out.
+    latest = select(table.c.date).order_by(table.c.date.desc()).limit(1).scalar_subquery()
     statement = select(table, table.c.date.label("as_of")).where(table.c.date == (latest if day is None else day))
     for column, name in classes.items():
         if name is not None:

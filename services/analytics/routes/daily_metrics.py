@@ -1,4 +1,4 @@
-"""Metrics that the daily batch calculates, for each date that has passed its quality check."""
+"""Metrics that the daily batch calculates, of every date that has not failed its quality check."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -19,7 +19,11 @@ AbcClass = Literal["A", "B", "C"]
 XyzClass = Literal["X", "Y", "Z"]
 ORDER = ("sku", "warehouse_id")
 AsOf = Annotated[
-    date | None, Query(alias="asOf", description="UTC date that ends every window; the latest where left out.")
+    date | None,
+    Query(
+        alias="asOf",
+        description="UTC date that ends every window; the latest where left out. Name it to read several pages.",
+    ),
 ]
 DaysOfSupply = Annotated[float | None, Field(description="Stock on hand / velocity over 30 days; null without demand.")]
 
