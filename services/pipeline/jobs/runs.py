@@ -81,7 +81,9 @@ async def end(connection: Connection, run_id: UUID, attempt: int, status: RunSta
     False when the attempt is fenced: nothing is changed. Call it in a transaction.
     """
     row = await found(connection, run_id)
-    delay = job_definitions.find(row["job"]).retry_delay_seconds
+    # Another version of this code may have begun it, and know jobs that this one does not.
+    job = job_definitions.jobs().get(row["job"])
+    delay = 0 if job is None else job.retry_delay_seconds
     ended = await run_queries.end_run(connection, run_id, attempt, status, error, delay)
     if ended is None:
         return False

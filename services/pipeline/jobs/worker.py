@@ -86,6 +86,10 @@ class Worker:
         over = asyncio.create_task(self._until_over(claim))
         try:
             await asyncio.wait({ended, asked, over}, return_when=asyncio.FIRST_COMPLETED)
+            if over.done() and (error := over.exception()):
+                # A bug of this process says nothing about the run, which goes on unwatched.
+                log.error("batch.watch_failed", run_id=str(claim.run_id), attempt=claim.attempt, exc_info=error)
+                await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
             if asked.done() and not ended.done():
                 process.terminate()
             if not ended.done():

@@ -333,6 +333,18 @@ async def test_a_run_without_signs_of_life_is_found_and_its_late_process_is_fenc
     assert (await run_queries.steps_of(connection, [run_id]))[0]["rows_out"] == 0
 
 
+async def test_a_lost_run_of_a_job_that_is_not_known_here_is_ended_all_the_same(
+    pool: Pool, connection: Connection
+) -> None:
+    claimed = await claim(pool, await start(pool, a_request(max_attempts=2)))
+    await connection.execute("UPDATE run SET job = 'renamed'")
+
+    async with connection.transaction():
+        assert len(await runs.end_lost(connection, silent_seconds=-60)) == 1
+
+    assert (await run_row(connection, claimed.run_id))["status"] == "queued"
+
+
 async def test_a_job_runs_no_more_often_at_a_time_than_its_limit(
     pool: Pool, settings: Settings, connection: Connection
 ) -> None:

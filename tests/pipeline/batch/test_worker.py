@@ -37,6 +37,20 @@ async def test_a_process_that_goes_on_after_its_run_has_ended_is_killed(
         assert await waiting == -signal.SIGKILL
 
 
+async def test_a_healthy_run_goes_on_when_the_watch_over_it_fails(
+    pool: Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> int:
+        raise ValueError("no such luck")
+
+    monkeypatch.setattr(worker, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(worker, "end_lost", fails)
+    claimed = await claim(pool, await start(pool, RunRequest("inventory_etl", INTERVAL, "test")))
+    process = await asyncio.create_subprocess_exec("sleep", "1")
+
+    assert await Worker(settings, pool)._wait(process, claimed, asyncio.Event()) == 0
+
+
 @asynccontextmanager
 async def batch_process(settings: Settings, **more: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """The process as it is deployed; it has ended when the context does."""
