@@ -63,9 +63,10 @@ async def load_aggregates(context: Context) -> StepResult:
     if context.parameters.get("full"):
         due = sorted(summed)
     watermark = max(summed.values(), default=0)
-    rows = await asyncio.to_thread(_load, context, due, watermark)
-    async with acquired(context.pool) as connection, connection.transaction():
+    # Before they are loaded: once they are, a retry finds nothing due. A mark too many does no harm.
+    async with fence.transaction(context) as connection:
         marked = await dataset_queries.mark_moved_items(connection, due)
+    rows = await asyncio.to_thread(_load, context, due, watermark)
     return StepResult(
         rows_in=rows,
         rows_out=rows,

@@ -38,6 +38,7 @@ PLACES = {
     "movement_aggregate.in_lake": "transaction_aggregation",
     "movement_aggregate.copied": "transaction_aggregation",
     "movement_aggregate.inserted": "transaction_aggregation",
+    "movement_aggregate.committed": "transaction_aggregation",
 }
 QUICK = ("daily_snapshot.inserted",)
 
@@ -127,3 +128,22 @@ async def test_a_killed_job_leaves_whole_partitions_and_its_retry_equal_rows(
     assert await Execution(await claim(pool, full), pool, settings).run() is RunStatus.SUCCEEDED
     assert await partitions(connection, settings) == after
     assert after != before
+
+
+async def test_what_was_loaded_is_marked_for_new_metrics_though_the_job_is_killed_at_once(
+    settings: Settings, connection: Connection, database: Database
+) -> None:
+    await ledger.empty(database)
+    await empty_outputs(database)
+    await ledger.post(database, [on(1, 50, "OPENING_BALANCE"), on(2, -3)])
+    await connection.execute("""
+        INSERT INTO daily_movement (sku, warehouse_id, date, transaction_type, entries, units_in, units_out, value,
+                                    last_event_at)
+        VALUES ('A', 'X', '2026-01-02', 'SALE', 1, 0, 3, 0, now())
+    """)
+
+    await run_until_killed(settings, "transaction_aggregation", "movement_aggregate.committed")
+
+    assert await connection.fetchval("SELECT count(*) FROM movement_aggregate") > 0
+    marked = await connection.fetch("SELECT DISTINCT sku, warehouse_id FROM dirty_stock_item")
+    assert [tuple(row) for row in marked] == [("A", "X")]
