@@ -28,25 +28,20 @@ class Backlog:
     oldest_age_seconds: float
 
 
-async def enqueue(connection: Connection, mail: Mail) -> bool:
-    """Have a mail sent once this transaction is committed; False if a mail of that Message-ID is known already."""
-    status = await connection.execute(
-        """
-        INSERT INTO mail (message_id, sender, subject, content) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
-        """,
+async def enqueue(connection: Connection, mail: Mail) -> None:
+    """Have a mail sent once this transaction is committed."""
+    await connection.execute(
+        "INSERT INTO mail (message_id, sender, subject, content) VALUES ($1, $2, $3, $4)",
         mail.message_id,
         mail.sender,
         mail.subject,
         mail.content(),
     )
-    if status != "INSERT 0 1":
-        return False
     await connection.execute(
         "INSERT INTO mail_delivery (message_id, recipient) SELECT $1, unnest($2::text[])",
         mail.message_id,
         sorted(set(mail.recipients)),
     )
-    return True
 
 
 async def has_due(connection: Connection) -> bool:

@@ -210,10 +210,13 @@ async def save_draft(
 
 
 async def publish(connection: Connection, week: date) -> asyncpg.Record:
-    """Let readers see the report of a week, from now on if they did not before; the report."""
+    """Let readers see the report of a week, from now on if they did not before; the report, and whether it is_new."""
     row = await connection.fetchrow(
         """
-        UPDATE report SET published_at = coalesce(published_at, now()) WHERE kind = $1 AND week = $2 RETURNING *
+        UPDATE report SET published_at = coalesce(before.published_at, now())
+          FROM (SELECT report_id, published_at FROM report WHERE kind = $1 AND week = $2 FOR UPDATE) AS before
+         WHERE report.report_id = before.report_id
+        RETURNING report.*, before.published_at IS NULL AS is_new
         """,
         KIND,
         week,

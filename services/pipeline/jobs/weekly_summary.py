@@ -81,20 +81,22 @@ async def generate_reports(context: Context) -> StepResult:
 
 
 async def update_dashboards(context: Context) -> StepResult:
-    """Publish the report: dashboards read `weekly_summaries_v1`, people get it by mail, once."""
+    """Publish the report: dashboards read `weekly_summaries_v1`, people get it by mail when they see it first."""
     settings = context.settings
     async with acquired(context.pool) as connection, connection.transaction():
         report = await weekly_queries.publish(connection, week_of(context.interval))
-        is_mailed = bool(settings.mail_recipients) and await mail_queries.enqueue(
-            connection,
-            weekly_report.mail(
-                WeeklySummary.read(report["content"]),
-                report["html"],
-                sender=settings.mail_from,
-                recipients=settings.mail_recipients,
-                now=datetime.now(UTC),
-            ),
-        )
+        is_mailed = report["is_new"] and bool(settings.mail_recipients)
+        if is_mailed:
+            await mail_queries.enqueue(
+                connection,
+                weekly_report.mail(
+                    WeeklySummary.read(report["content"]),
+                    report["html"],
+                    sender=settings.mail_from,
+                    recipients=settings.mail_recipients,
+                    now=datetime.now(UTC),
+                ),
+            )
     return StepResult(rows_out=1, figures={"mailed": is_mailed}, reads=_REPORT, writes=_REPORT)
 
 

@@ -168,6 +168,17 @@ async def test_run_again_the_report_is_replaced_and_mailed_once(
     assert await pool.fetchval("SELECT count(*) FROM mail") == 1
 
 
+async def test_a_report_that_was_published_is_not_mailed_again_when_its_mail_is_forgotten(
+    pool: Pool, mailing: Settings
+) -> None:
+    await run(pool, mailing)
+    await pool.execute("DELETE FROM mail")
+
+    await run(pool, mailing.model_copy(update={"mail_from": "stockflow@another.example"}))
+
+    assert await pool.fetchval("SELECT count(*) FROM mail") == 0
+
+
 @pytest.mark.usefixtures("sold")
 async def test_the_mail_tells_in_short_and_carries_the_page(pool: Pool, mailing: Settings) -> None:
     await run(pool, mailing)
