@@ -5,7 +5,7 @@ Both steps look at the stock and the alerts as they are now, whatever the interv
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 from uuid import uuid4
@@ -13,7 +13,7 @@ from uuid import uuid4
 from libs.chassis.database import acquired
 from libs.events import outbox
 from services.pipeline import alert, alert_queries, mail_queries
-from services.pipeline.alert import Alert, Figures, Notice, Replenishment, Shortage, StockItem
+from services.pipeline.alert import Alert, ItemStock, Notice, Replenishment, Shortage, StockItem
 from services.pipeline.alert_digest import Circle, Digest, digests
 from services.pipeline.alert_events import low_stock_alert
 from services.pipeline.jobs.step import Context, StepResult
@@ -34,9 +34,9 @@ async def check_low_stock(context: Context) -> StepResult:
     async with acquired(context.pool) as connection, connection.transaction():
         live = await alert_queries.lock_live(connection)
         over = await alert_queries.stock_of(connection, live.keys() - short.keys())
-        recovered = dict(zip([stock.item for stock in over], alert.figures(over, replenishment), strict=True))
-        changed = _follow(live, short, recovered)
-        await alert_queries.save(connection, changed)
+        changed = await asyncio.to_thread(_follow, live, short, over, replenishment)
+        for start in range(0, len(changed), CHUNK):
+            await alert_queries.save(connection, changed[start : start + CHUNK])
     severities = Counter(found.severity.value for found in short.values())
     context.log("low_stock.checked", items=checked, short=len(short), changed=len(changed))
     return StepResult(
@@ -82,8 +82,13 @@ async def _shortages(context: Context, replenishment: Replenishment) -> tuple[in
 
 
 def _follow(
-    live: Mapping[StockItem, Alert], short: Mapping[StockItem, Shortage], recovered: Mapping[StockItem, Figures]
+    live: Mapping[StockItem, Alert],
+    short: Mapping[StockItem, Shortage],
+    over: Sequence[ItemStock],
+    replenishment: Replenishment,
 ) -> list[Alert]:
+    """The alerts that are new or changed; `over` is the stock of items with a live alert that are short no more."""
+    recovered = dict(zip([stock.item for stock in over], alert.figures(over, replenishment), strict=True))
     now = datetime.now(UTC)
     followed = (
         alert.follow(item, live.get(item), short.get(item) or recovered.get(item), now=now, new_id=uuid4())

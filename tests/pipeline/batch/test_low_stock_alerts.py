@@ -4,9 +4,10 @@ import asyncio
 import json
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -16,8 +17,10 @@ import trustme
 from pydantic import SecretStr
 
 from libs.chassis.database import Connection, Pool
-from services.pipeline.alert import Notice
+from services.pipeline import alert_queries
+from services.pipeline.alert import Alert, Notice
 from services.pipeline.alert_digest import Circle, digests
+from services.pipeline.jobs import low_stock_alerts
 from services.pipeline.jobs.execution import Execution
 from services.pipeline.jobs.job import Interval
 from services.pipeline.jobs.run import RunRequest, RunStatus
@@ -115,6 +118,27 @@ async def test_what_is_short_is_told_once_to_those_concerned(
         assert "The laptop" in text
         assert "MOUSE" not in text
         assert "nsubscribe" not in text
+
+
+@pytest.mark.usefixtures("stocked")
+async def test_many_alerts_are_written_some_at_a_time(
+    pool: Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    async def save(connection: Connection, changed: Sequence[Alert]) -> None:
+        written.append(len(changed))
+        await alert_queries.save(connection, changed)
+
+    queries = SimpleNamespace(**{**vars(alert_queries), "save": save})
+    monkeypatch.setattr(low_stock_alerts, "alert_queries", queries)
+    monkeypatch.setattr(low_stock_alerts, "CHUNK", 1)
+    run_id = await start(pool, RunRequest("low_stock_alerts", THE_DAY, "test", steps=("check_low_stock",)))
+
+    assert await Execution(await claim(pool, run_id), pool, settings).run() is RunStatus.SUCCEEDED
+
+    assert written == [1, 1]
+    assert await alerts(pool) == {"LAPTOP": ("open", "critical"), "MOUSE": ("open", "info")}
 
 
 @pytest.mark.usefixtures("stocked")
