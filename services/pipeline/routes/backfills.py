@@ -14,7 +14,7 @@ from services.pipeline.jobs import run_queries, runs
 from services.pipeline.jobs.backfill import Backfill, TooManyIntervals, Which
 from services.pipeline.jobs.job import Interval
 from services.pipeline.jobs.run import Started
-from services.pipeline.routes.access import Starter
+from services.pipeline.routes.access import Starter, check_warehouse
 from services.pipeline.routes.runs import end_lost_runs
 
 MOST_INTERVALS = 366
@@ -91,6 +91,7 @@ async def start_backfill(
     So many of them run at a time as the job allows (`maxParallelRuns`). An interval whose run is queued or running
     already is answered with that run.
     """
+    check_warehouse(principal, body.warehouse_id)
     if body.dry_run:
         response.status_code = 200
         requests = await runs.plan(connection, body.asked_by(principal.name))

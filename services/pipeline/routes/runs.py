@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
+import asyncpg
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from sqlalchemy import select
 
+from libs.chassis.auth import Principal
 from libs.chassis.database import Connection, Pool, ReadConnection, WriteConnection, acquired, fetch_all
 from libs.chassis.paging import Page, Paging, keyset
 from libs.chassis.problems import RefusalMap
@@ -26,7 +28,7 @@ from services.pipeline.jobs.run import (
     RunStatus,
     UnknownRun,
 )
-from services.pipeline.routes.access import Reader, Starter
+from services.pipeline.routes.access import Reader, Starter, check_warehouse
 from services.pipeline.routes.run_bodies import JobOut, LogLineOut, RunIn, RunOut
 from services.pipeline.tables import run, run_log
 
@@ -86,12 +88,13 @@ async def start_run(
     The same Idempotency-Key is answered with the same run. While the same work is queued or running, the answer is
     that run, too. What has succeeded before is computed again.
     """
+    check_warehouse(principal, body.warehouse_id)
     started = await runs.start(connection, body.asked_by(principal.name), key=idempotency_key)
     if not started.is_new:
         response.status_code = 200
         response.headers["Idempotent-Replayed"] = "true"
     response.headers["Location"] = f"{request.url.path}/{started.run_id}"
-    return await _shown(connection, started.run_id)
+    return await _shown(connection, started.run_id, principal)
 
 
 @router.get("/runs")
@@ -105,8 +108,9 @@ async def list_runs(
     interval_from: Annotated[Instant | None, Query(alias="intervalFrom", description="Ends after this.")] = None,
     interval_to: Annotated[Instant | None, Query(alias="intervalTo", description="Starts before this.")] = None,
 ) -> Page[RunOut]:
-    """Runs with their steps, the latest request first."""
+    """Runs with their steps, the latest request first. A key for some warehouses sees the runs of these alone."""
     optional = (
+        None if principal.warehouses is None else run.c.warehouse_id.in_(sorted(principal.warehouses)),
         None if job is None else run.c.job == job,
         None if status is None else run.c.status == status.value,
         None if warehouse_id is None else run.c.warehouse_id == warehouse_id,
@@ -136,7 +140,7 @@ async def get_run(
     give_up_at = asyncio.get_running_loop().time() + wait_seconds
     while True:
         async with acquired(pool) as connection, connection.transaction(readonly=True):
-            shown = await _shown(connection, run_id)
+            shown = await _shown(connection, run_id, principal)
         if shown.status.is_final or asyncio.get_running_loop().time() >= give_up_at:
             return shown
         await asyncio.sleep(POLL_SECONDS)
@@ -147,7 +151,7 @@ async def list_run_logs(
     run_id: UUID, connection: ReadConnection, paging: Paging, principal: Reader
 ) -> Page[LogLineOut]:
     """What a run has logged, in order."""
-    await runs.found(connection, run_id)
+    await _permitted(connection, run_id, principal)
     statement = select(run_log).where(run_log.c.run_id == run_id)
     rows = await fetch_all(connection, keyset(statement, [run_log.c.id], paging))
     return paging.page(rows, ["id"], LogLineOut.of)
@@ -156,17 +160,25 @@ async def list_run_logs(
 @router.post("/runs/{run_id}/retry", status_code=202, dependencies=[Depends(end_lost_runs)])
 async def retry_run(run_id: UUID, connection: WriteConnection, principal: Starter) -> RunOut:
     """Go on with the steps of a failed or cancelled run that have not succeeded."""
+    await _permitted(connection, run_id, principal)
     await runs.retry(connection, run_id)
-    return await _shown(connection, run_id)
+    return await _shown(connection, run_id, principal)
 
 
 @router.post("/runs/{run_id}/cancel", status_code=202)
 async def cancel_run(run_id: UUID, connection: WriteConnection, principal: Starter) -> RunOut:
     """End a run: at once while it is queued, else within seconds. What it has replaced until then stays."""
+    await _permitted(connection, run_id, principal)
     await runs.cancel(connection, run_id, principal.name)
-    return await _shown(connection, run_id)
+    return await _shown(connection, run_id, principal)
 
 
-async def _shown(connection: Connection, run_id: UUID) -> RunOut:
+async def _permitted(connection: Connection, run_id: UUID, principal: Principal) -> asyncpg.Record:
     row = await runs.found(connection, run_id)
+    check_warehouse(principal, row["warehouse_id"])
+    return row
+
+
+async def _shown(connection: Connection, run_id: UUID, principal: Principal) -> RunOut:
+    row = await _permitted(connection, run_id, principal)
     return RunOut.of(row, await run_queries.steps_of(connection, [run_id]))
