@@ -388,7 +388,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
                 with WRITE_SECONDS.labels(self._sink.group).time():
                     await self._sink.write(batches)
             except Fenced as fenced:
-                self._lose(fenced.partitions)
+                self._lose(batches, fenced.partitions)
             except PoisonError as error:
                 batches = _condemned(batches, error)
             except Exception as error:
@@ -428,7 +428,10 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
             if lease and lease.epoch == batch.epoch:
                 lease.fail(batch)
 
-    def _lose(self, partitions: Collection[TopicPartition]) -> None:
+    def _lose(self, batches: Iterable[PartitionBatch], fenced: Collection[TopicPartition]) -> None:
+        """Give up the leases of these batches that were fenced; a later lease of the same partition goes on."""
+        epochs = {TopicPartition(batch.topic, batch.partition): batch.epoch for batch in batches}
+        partitions = [place for place in fenced if place in self._leases and self._leases[place].epoch == epochs[place]]
         FENCED.labels(self._sink.group).inc(len(partitions))
         log.warning("consumer.fenced", group=self._sink.group, partitions=[list(item) for item in sorted(partitions)])
         for partition in partitions:

@@ -49,7 +49,7 @@ class LakeSink:
         self._offsets = PostgresSink(pool, GROUP, _nothing_more, owner=socket.gethostname())
         self._tables = {topic_prefix + table.topic.name: table for table in lake.tables(lake_url)}
         self._retried = RetriedLetters(lake_url, topic_prefix)
-        self._claimed: dict[TopicPartition, int | None] = {}
+        self._claimed: dict[tuple[TopicPartition, int], int | None] = {}
         self._written: dict[tuple[TopicPartition, int], int] = {}
 
     async def claim(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Claim]:
@@ -64,7 +64,7 @@ class LakeSink:
             ours = [partition for partition in partitions if partition.topic == topic]
             versions = await asyncio.to_thread(self._tables[topic].versions, [_writer(item) for item in ours])
             for partition in ours:
-                next_offset = self._claimed[partition] = versions[_writer(partition)]
+                next_offset = self._claimed[partition, claims[partition].epoch] = versions[_writer(partition)]
                 # The anchor belongs to the offset that Postgres knows; a crash may have left that one behind.
                 anchor = claims[partition].anchor if watched[partition] == next_offset else None
                 claims[partition] = Claim(next_offset, claims[partition].epoch, anchor)
@@ -109,7 +109,7 @@ class LakeSink:
 
     async def _append(self, table: LakeTable, batches: Sequence[PartitionBatch]) -> None:
         advances = {
-            _writer(_partition(batch)): Advance(self._claimed[_partition(batch)], batch.next_offset)
+            _writer(_partition(batch)): Advance(self._claimed[_partition(batch), batch.epoch], batch.next_offset)
             for batch in batches
         }
         rows = await asyncio.to_thread(_rows, table, batches)
@@ -118,8 +118,8 @@ class LakeSink:
         except StaleWriter as stale:
             raise Fenced([item for item in map(_partition, batches) if _writer(item) in stale.writers]) from stale
         for batch in batches:
-            self._claimed[_partition(batch)] = batch.next_offset
-            self._written[_partition(batch), batch.epoch] = batch.next_offset
+            lease = _partition(batch), batch.epoch
+            self._claimed[lease] = self._written[lease] = batch.next_offset
         ROWS.labels(table.topic.name).inc(rows.num_rows)
         COMMITS.labels(table.topic.name).inc()
 

@@ -119,6 +119,18 @@ async def test_a_zombie_is_refused_and_the_new_owner_is_not(sink: LakeSink, pool
     assert offsets(lake) == [0, 1]
 
 
+async def test_a_write_that_outlives_its_lease_takes_nothing_from_the_next_one(sink: LakeSink, lake: str) -> None:
+    old_epoch = await claimed_epoch(sink)
+    new_epoch = await claimed_epoch(sink)
+    with pytest.raises(Fenced):  # Only by Postgres: it had come to the lake before its successor.
+        await sink.write([a_batch([an_inventory_update()], epoch=old_epoch)])
+
+    with pytest.raises(Fenced):  # It claimed the partition before that, and would begin where the other did.
+        await sink.write([a_batch([an_inventory_update()], epoch=new_epoch)])
+
+    assert offsets(lake) == [0]
+
+
 async def test_processes_with_different_partitions_do_not_disturb_each_other(
     sink: LakeSink, pool: Pool, lake: str
 ) -> None:
