@@ -3,7 +3,7 @@
 FastAPI walks through the dependencies and fields of an operation on every request; the checks are the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -29,14 +29,22 @@ class Arguments:
     def of(cls, dependant: Dependant) -> Self | None:
         """None for a function that takes anything else, for which FastAPI has to look."""
         others = (dependant.header_params, dependant.cookie_params, dependant.body_params)
-        named = (dependant.response_param_name, dependant.background_tasks_param_name)
+        named = (
+            dependant.response_param_name,
+            dependant.background_tasks_param_name,
+            dependant.http_connection_param_name,
+            dependant.security_scopes_param_name,
+        )
         dependencies = dependant.dependencies
         if any(others) or any(named) or any(dependency.call is not CALLER for dependency in dependencies):
             return None
+        defaults = {field.name: field.default for field in dependant.query_params if not field.field_info.is_required()}
+        if not all(isinstance(default, Hashable) for default in defaults.values()):
+            return None  # Shared by all requests, it must not be something that a request can change.
         return cls(
             of_path=dependant.path_params,
             of_query=dependant.query_params,
-            defaults={f.name: f.default for f in dependant.query_params if not f.field_info.is_required()},
+            defaults=defaults,
             request=dependant.request_param_name,
             principals=[dependency.name for dependency in dependencies if dependency.name],
         )

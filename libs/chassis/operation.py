@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from libs.chassis.arguments import Arguments
 from libs.chassis.auth import authorize, needed_scopes
@@ -63,5 +64,7 @@ def add_routes(app: FastAPI, router: APIRouter) -> None:
     for route in router.routes:
         if isinstance(route, APIRoute):
             app.add_api_route(route.path, route.endpoint, **{option: getattr(route, option) for option in _OPTIONS})
-        else:
+        elif type(route) is Route:
             app.router.routes.append(route)
+        else:
+            raise TypeError(f"{route} would be answered unchecked: give the application each router by itself")
