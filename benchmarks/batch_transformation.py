@@ -1,8 +1,8 @@
 """The batch transformation of five million ledger entries, beside plain DuckDB and Polars scripts of the same.
 
 `python -m benchmarks.batch_transformation` makes the entries once, then has each program read them from Parquet,
-calculate demand, 7-, 30- and 90-day velocity, slope and turnover per sku, warehouse and day with movements, and write
-Parquet: each in a process of its own, in turns. Writes the medians of all rounds to
+calculate every metric of windows (velocity and deviation, trend, turnover, days of supply) per sku, warehouse and day
+with movements, and write Parquet: each in a process of its own, in turns. Writes the medians of all rounds to
 `benchmarks/results/batch_transformation.json`, and refuses figures when the checksums differ. Spark takes part when it
 is installed (group `spark`).
 """
@@ -30,6 +30,7 @@ from benchmarks import report
 from benchmarks.machine import machine
 from services.pipeline.jobs import contract, transformation
 from services.pipeline.jobs.engine import open_engine
+from services.pipeline.trend import CRITICAL_T
 
 OURS, PEER = "stockflow on DuckDB", "DuckDB script"
 PROMISED = 1.5
@@ -39,14 +40,9 @@ FIRST_DAY = 20_000
 MEMORY = "2GiB"
 ITEM = transformation.STOCK_ITEM
 RESULT = pa.schema(
-    [
-        *(contract.ITEM_DAYS.schema.field(name) for name in (*ITEM, "day")),
-        *(pa.field(f"demand_{days}", pa.int64()) for days in (7, 30, 90)),
-        *(pa.field(f"velocity_{days}", pa.float64()) for days in (7, 30, 90)),
-        pa.field("slope_per_day", pa.float64()),
-        pa.field("turnover_30", pa.float64()),
-    ]
+    [field for field in contract.DAILY_METRIC.schema if field.name not in ("stockout_risk", "abc_class", "xyz_class")]
 )
+"""What a window of the movements tells; classes rank stock items, and the risk is calculated outside of the engine."""
 
 
 def make_entries(path: Path, entries: int) -> None:
@@ -99,7 +95,25 @@ def with_duckdb(source: Path, target: Path) -> None:
     """The same in SQL, as a script would have it."""
     windows = ", ".join(
         f"w{days} AS (PARTITION BY sku, warehouse_id ORDER BY day RANGE BETWEEN {days - 1} PRECEDING AND CURRENT ROW)"
+        for days in (7, 30, 60, 90)
+    )
+    demands = ", ".join(f"sum(demand) OVER w{days} AS demand_{days}" for days in (7, 30, 60, 90))
+    squares = ", ".join(f"sum(demand * demand) OVER w{days} AS squares_{days}" for days in (7, 30, 90))
+    stock = ", ".join(
+        f"sum(net_change) OVER w{days} AS net_{days}, sum(net_change * day) OVER w{days} AS net_moments_{days}"
+        for days in (30, 90)
+    )
+    velocities = ", ".join(f"demand_{days} / {days} AS velocity_{days}" for days in (7, 30, 90))
+    deviations = ", ".join(
+        f"sqrt(({days} * squares_{days} - demand_{days} * demand_{days}) / {days * (days - 1)}) AS sd_daily_{days}"
         for days in (7, 30, 90)
+    )
+    turnovers = ", ".join(
+        f"""
+        demand_{days} / (nullif({days} * on_hand - net_moments_{days} + (day - {days - 1}) * net_{days}, 0) / {days})
+        * (365 / {days}) AS turnover_{days}
+        """
+        for days in (30, 90)
     )
     duckdb.sql(f"SET memory_limit = '{MEMORY}'")
     duckdb.sql(
@@ -111,17 +125,21 @@ def with_duckdb(source: Path, target: Path) -> None:
                            AS demand
                   FROM '{source}' GROUP BY ALL),
             sums AS (
-                SELECT *, sum(demand) OVER w7 AS demand_7, sum(demand) OVER w30 AS demand_30,
-                       sum(demand) OVER w90 AS demand_90, sum(demand * day) OVER w30 AS moments,
-                       sum(net_change) OVER w30 AS net, sum(net_change * day) OVER w30 AS net_moments,
+                SELECT *, {demands}, {squares}, {stock}, sum(demand * day) OVER w30 AS moments,
                        sum(net_change) OVER (PARTITION BY sku, warehouse_id ORDER BY day) AS on_hand
-                  FROM days WINDOW {windows})
-            SELECT sku, warehouse_id, day, demand_7, demand_30, demand_90, demand_7 / 7 AS velocity_7,
-                   demand_30 / 30 AS velocity_30, demand_90 / 90 AS velocity_90,
-                   (30 * (moments - (day - 29) * demand_30) - 435 * demand_30)::double / 67425 AS slope_per_day,
-                   demand_30 / (nullif(30 * on_hand - net_moments + (day - 29) * net, 0) / 30) * (365.0 / 30)
-                       AS turnover_30
-              FROM sums
+                  FROM days WINDOW {windows}),
+            trends AS (
+                SELECT *, 30 * (moments - (day - 29) * demand_30) - 435 * demand_30 AS sxy,
+                       67425 * (30 * squares_30 - demand_30 * demand_30) - sxy * sxy AS residual,
+                       CASE WHEN residual > 0 THEN sxy * sqrt(28) / sqrt(residual) END AS t_statistic
+                  FROM sums)
+            SELECT sku, warehouse_id, day, demand_7, demand_30, demand_90, {velocities}, {deviations},
+                   (2 * demand_30 - demand_60) / nullif(demand_60 - demand_30, 0) AS change_ratio_30d,
+                   sxy / 67425 AS slope_per_day, t_statistic,
+                   CASE WHEN sxy = 0 OR abs(t_statistic) < {CRITICAL_T} THEN 'FLAT'
+                        WHEN sxy > 0 THEN 'UP' ELSE 'DOWN' END AS direction,
+                   {turnovers}, CASE WHEN demand_30 > 0 THEN on_hand / (demand_30 / 30) END AS days_of_supply
+              FROM trends
         ) TO '{target}' (FORMAT parquet, COMPRESSION zstd)
         """
     )
@@ -140,23 +158,52 @@ def with_polars(source: Path, target: Path) -> None:
     def over(column: pl.Expr, window: int) -> pl.Expr:
         return column.rolling_sum_by("day", window_size=f"{window}i").over(ITEM)
 
+    def demand_of(window: int) -> pl.Expr:
+        return pl.col(f"demand_{window}")
+
+    def turnover(window: int) -> pl.Expr:
+        missing = pl.col(f"net_moments_{window}") - (day - (window - 1)) * pl.col(f"net_{window}")
+        stock_days = window * pl.col("on_hand") - missing
+        turned = demand_of(window) / (stock_days / window) * (365 / window)
+        return pl.when(stock_days > 0).then(turned)
+
     day = pl.col("day").cast(pl.Int64)
     sums = days.with_columns(
-        **{f"demand_{window}": over(pl.col("demand"), window) for window in (7, 30, 90)},
+        **{f"demand_{window}": over(pl.col("demand"), window) for window in (7, 30, 60, 90)},
+        **{f"squares_{window}": over(pl.col("demand") ** 2, window) for window in (7, 30, 90)},
+        **{f"net_{window}": over(pl.col("net_change"), window) for window in (30, 90)},
+        **{f"net_moments_{window}": over(pl.col("net_change") * day, window) for window in (30, 90)},
         moments=over(pl.col("demand") * day, 30),
-        net=over(pl.col("net_change"), 30),
-        net_moments=over(pl.col("net_change") * day, 30),
         on_hand=pl.col("net_change").cum_sum().over(ITEM),
     )
-    demand_30 = pl.col("demand_30")
-    stock_days = 30 * pl.col("on_hand") - pl.col("net_moments") + (day - 29) * pl.col("net")
-    sums.select(
+    trends = sums.with_columns(
+        sxy=30 * (pl.col("moments") - (day - 29) * demand_of(30)) - 435 * demand_of(30),
+        syy=30 * pl.col("squares_30") - demand_of(30) ** 2,
+    ).with_columns(residual=67425 * pl.col("syy") - pl.col("sxy") ** 2)
+    t_statistic = pl.when(pl.col("residual") > 0).then(pl.col("sxy") * 28**0.5 / pl.col("residual").sqrt())
+    is_flat = (pl.col("sxy") == 0) | (pl.col("t_statistic").abs() < CRITICAL_T)
+    before = demand_of(60) - demand_of(30)
+    trends.with_columns(t_statistic=t_statistic).select(
         *ITEM,
         "day",
         *(f"demand_{window}" for window in (7, 30, 90)),
-        **{f"velocity_{window}": pl.col(f"demand_{window}") / window for window in (7, 30, 90)},
-        slope_per_day=(30 * (pl.col("moments") - (day - 29) * demand_30) - 435 * demand_30) / 67425,
-        turnover_30=demand_30 / (stock_days / 30) * (365 / 30),
+        **{f"velocity_{window}": demand_of(window) / window for window in (7, 30, 90)},
+        **{
+            f"sd_daily_{window}": (
+                (window * pl.col(f"squares_{window}") - demand_of(window) ** 2) / (window * (window - 1))
+            ).sqrt()
+            for window in (7, 30, 90)
+        },
+        change_ratio_30d=pl.when(before != 0).then((demand_of(30) - before) / before),
+        slope_per_day=pl.col("sxy") / 67425,
+        t_statistic=pl.col("t_statistic"),
+        direction=pl.when(is_flat)
+        .then(pl.lit("FLAT"))
+        .when(pl.col("sxy") > 0)
+        .then(pl.lit("UP"))
+        .otherwise(pl.lit("DOWN")),
+        **{f"turnover_{window}": turnover(window) for window in (30, 90)},
+        days_of_supply=pl.when(demand_of(30) > 0).then(pl.col("on_hand") / (demand_of(30) / 30)),
     ).sink_parquet(target, compression="zstd")
 
 
@@ -169,11 +216,13 @@ PROGRAMS: dict[str, Callable[[Path, Path], None]] = {
 
 
 def checksum(path: Path) -> list[float]:
-    """What must be the same whoever calculated it: exact sums of units, ratios to nine digits."""
+    """What must be the same whoever calculated it: every column, summed or counted, to nine digits."""
+    is_number = {field.name: pa.types.is_integer(field.type) or pa.types.is_floating(field.type) for field in RESULT}
+    sums = ", ".join(f"sum({name})" for name in RESULT.names if is_number[name])
     found = duckdb.sql(
         f"""
-        SELECT count(*), sum(demand_7), sum(demand_30), sum(demand_90), sum(velocity_30), sum(slope_per_day),
-               sum(turnover_30) FROM '{path}'
+        SELECT count(*), count(*) FILTER (WHERE direction = 'UP'), count(*) FILTER (WHERE direction = 'FLAT'),
+               {sums} FROM '{path}'
         """
     ).fetchone()
     assert found is not None
