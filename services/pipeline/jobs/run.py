@@ -88,6 +88,8 @@ class RunRequest:
     max_attempts: int = 1
     warehouse_id: str | None = None
     """Only the partitions of this warehouse; None for all."""
+    is_backfill: bool = False
+    """One of many runs of a range: begun when no other run is due."""
 
     @property
     def digest(self) -> bytes:

@@ -55,8 +55,8 @@ async def insert_run(connection: Connection, run_id: UUID, request: RunRequest) 
     await connection.execute(
         """
         INSERT INTO run (run_id, job, interval_start, interval_end, warehouse_id, parameters, max_attempts,
-                         requested_by)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                         requested_by, is_backfill)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         """,
         run_id,
         request.job,
@@ -66,6 +66,7 @@ async def insert_run(connection: Connection, run_id: UUID, request: RunRequest) 
         dict(request.parameters),
         request.max_attempts,
         request.requested_by,
+        request.is_backfill,
     )
 
 
@@ -88,7 +89,7 @@ async def insert_steps(connection: Connection, run_id: UUID, request: RunRequest
 async def claim_next(connection: Connection, limits: Mapping[str, int], worker: str, version: str) -> Claim | None:
     """Begin the queued run that waits longest among those whose job runs fewer than its limit; None if there is none.
 
-    Call `lock_ledger` before.
+    Runs of backfills wait until no other is due. Call `lock_ledger` before.
     """
     row = await connection.fetchrow(
         """
@@ -100,7 +101,7 @@ async def claim_next(connection: Connection, limits: Mapping[str, int], worker: 
                  FROM run AS waiting JOIN unnest($1::text[], $2::int[]) AS known(job, most) USING (job)
                 WHERE status = 'queued' AND not_before <= now()
                   AND most > (SELECT count(*) FROM run AS busy WHERE busy.job = waiting.job AND busy.status = 'running')
-                ORDER BY requested_at, interval_start, run_id LIMIT 1)
+                ORDER BY is_backfill, requested_at, interval_start, run_id LIMIT 1)
         RETURNING *
         """,
         list(limits),

@@ -145,7 +145,7 @@ async def plan(connection: Connection, backfill: Backfill) -> list[RunRequest]:
         raise TooManyIntervals(f"the range holds more than {backfill.most} intervals of {job.id}")
     known = await run_queries.history(connection, job, backfill.start, backfill.end, backfill.warehouse_id)
     requests = [
-        RunRequest(job.id, interval, backfill.requested_by, warehouse_id=backfill.warehouse_id)
+        RunRequest(job.id, interval, backfill.requested_by, warehouse_id=backfill.warehouse_id, is_backfill=True)
         for interval in wanted(intervals, known, backfill.which)
     ]
     for request in requests:

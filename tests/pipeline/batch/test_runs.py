@@ -11,6 +11,7 @@ import pytest
 
 from libs.chassis.database import Connection, Pool
 from services.pipeline.jobs import run_queries, runs, schedule_queries
+from services.pipeline.jobs.backfill import Backfill, Which
 from services.pipeline.jobs.execution import Execution, ignore
 from services.pipeline.jobs.job import Interval, Job, NotByWarehouse, Step, UnknownJob, find
 from services.pipeline.jobs.run import (
@@ -252,6 +253,20 @@ async def test_a_run_with_attempts_left_is_queued_again_after_a_delay(
         assert await runs.claim_next(connection, "test", "0") is None
     assert await executed(pool, settings, run_id, transform_and_load=fails) is RunStatus.FAILED
     assert (await run_row(connection, run_id))["status"] == "failed"
+
+
+async def test_runs_of_a_backfill_wait_behind_what_is_asked_for_later(connection: Connection) -> None:
+    backfill = Backfill("inventory_etl", THE_DAY.start, THE_DAY.start + timedelta(days=3), Which.ALL, "test")
+    async with connection.transaction():
+        filled = [await runs.start(connection, request) for request in await runs.plan(connection, backfill)]
+    async with connection.transaction():
+        scheduled = await runs.start(connection, a_request(job="low_stock_alerts"))
+
+    async with connection.transaction():
+        claimed = [await runs.claim_next(connection, "test", "0") for _ in range(2)]
+
+    assert len(filled) == 3
+    assert [each and each.run_id for each in claimed] == [scheduled.run_id, filled[0].run_id]
 
 
 async def test_only_what_failed_is_retried_and_only_what_goes_on_is_cancelled(
