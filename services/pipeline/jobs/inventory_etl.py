@@ -250,7 +250,7 @@ def own_days(context: Context, known: Collection[int], *, and_later: bool = Fals
 
 async def renew_dimensions(context: Context) -> None:
     """See the changes of products, categories and warehouses that nobody has seen yet."""
-    async with acquired(context.pool) as connection, connection.transaction():
+    async with fence.transaction(context) as connection:
         await dimension_queries.refresh(connection)
 
 
@@ -289,7 +289,7 @@ async def _publish(context: Context, day: int) -> int:
     now = datetime.now(UTC)
     after, published = ("", ""), 0
     while True:
-        async with acquired(context.pool) as connection, connection.transaction():
+        async with fence.transaction(context) as connection:
             metrics = await dataset_queries.metrics_page(
                 connection, nearest_date(day), context.warehouse_id, after, EVENTS_PER_TRANSACTION
             )

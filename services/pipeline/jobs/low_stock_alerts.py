@@ -16,6 +16,7 @@ from services.pipeline import alert, alert_queries, mail_queries
 from services.pipeline.alert import Alert, ItemStock, Notice, Replenishment, Shortage, StockItem
 from services.pipeline.alert_digest import Circle, Digest, digests
 from services.pipeline.alert_events import low_stock_alert
+from services.pipeline.jobs import fence
 from services.pipeline.jobs.step import Context, StepResult
 from services.pipeline.settings import Settings
 
@@ -31,7 +32,7 @@ async def check_low_stock(context: Context) -> StepResult:
         service_level=context.settings.stockout_service_level,
     )
     checked, short = await _shortages(context, replenishment)
-    async with acquired(context.pool) as connection, connection.transaction():
+    async with fence.transaction(context) as connection:
         live = await alert_queries.lock_live(connection)
         over = await alert_queries.stock_of(connection, live.keys() - short.keys())
         changed = await asyncio.to_thread(_follow, live, short, over, replenishment)
@@ -100,7 +101,7 @@ def _follow(
 async def _tell(settings: Settings, context: Context) -> tuple[list[Alert], int] | None:
     """Tell of the next alerts in one transaction; them, and how many mails that made. None when all is told."""
     circle = Circle(settings.mail_recipients, settings.mail_warehouse_recipients)
-    async with acquired(context.pool) as connection, connection.transaction():
+    async with fence.transaction(context) as connection:
         alerts = await alert_queries.lock_untold(connection, MOST_IN_A_DIGEST)
         if not alerts:
             return None

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from libs.chassis.database import acquired
 from services.pipeline import alert_queries, mail_queries, metric_queries, partition_queries
-from services.pipeline.jobs import run_queries
+from services.pipeline.jobs import fence, run_queries
 from services.pipeline.jobs.step import Context, StepResult
 from services.pipeline.partition_queries import Fact
 
@@ -30,7 +30,7 @@ async def create_partitions(context: Context) -> StepResult:
             months += await partition_queries.months_from(connection, datetime.now(UTC).date(), MONTHS_AHEAD)
         for done, month in enumerate(months):
             context.progress(done, len(months))
-            async with acquired(context.pool) as connection, connection.transaction():
+            async with fence.transaction(context) as connection:
                 await connection.execute(_LIMITS)
                 rows = await partition_queries.create_partition(connection, fact, month)
             if rows is not None:
@@ -46,7 +46,7 @@ async def drop_old_facts(context: Context) -> StepResult:
     today = datetime.now(UTC).date() if settings.metrics_clock == "wall" else None
     dropped: list[str] = []
     for fact, months in kept.items():
-        async with acquired(context.pool) as connection, connection.transaction():
+        async with fence.transaction(context) as connection:
             await connection.execute(_LIMITS)
             day = await metric_queries.as_of(connection, today)
             if months is not None and day is not None:
@@ -57,7 +57,7 @@ async def drop_old_facts(context: Context) -> StepResult:
 async def delete_old_alerts(context: Context) -> StepResult:
     """Delete alerts that were resolved, and mails that were sent or given up, longer ago than they are kept."""
     days = context.settings.alert_retention_days
-    async with acquired(context.pool) as connection, connection.transaction():
+    async with fence.transaction(context) as connection:
         await connection.execute(_LIMITS)
         alerts = await alert_queries.delete_older(connection, days)
         mails = await mail_queries.delete_older(connection, days)
@@ -74,7 +74,7 @@ async def delete_old_runs(context: Context) -> StepResult:
     What is known of each interval stays as it was.
     """
     days = context.settings.run_retention_days
-    async with acquired(context.pool) as connection, connection.transaction():
+    async with fence.transaction(context) as connection:
         await connection.execute(_LIMITS)
         lines = await run_queries.delete_older_logs(connection, days)
         runs = await run_queries.delete_older(connection, days)

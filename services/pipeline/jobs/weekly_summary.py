@@ -10,6 +10,7 @@ from typing import Final
 
 from libs.chassis.database import Connection, acquired
 from services.pipeline import mail_queries, weekly_queries, weekly_report
+from services.pipeline.jobs import fence
 from services.pipeline.jobs.contract import LEDGER_ENTRIES
 from services.pipeline.jobs.job import Interval
 from services.pipeline.jobs.step import Context, StepResult
@@ -36,7 +37,7 @@ async def aggregate_week(context: Context) -> StepResult:
     """Sum the week, and the week before it, per stock item."""
     week = week_of(context.interval)
     rows = 0
-    async with acquired(context.pool) as connection, connection.transaction():
+    async with fence.transaction(context) as connection:
         await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
         for done, monday in enumerate((week - A_WEEK, week)):
             context.progress(done, 2)
@@ -71,7 +72,7 @@ async def generate_reports(context: Context) -> StepResult:
     summary = WeeklySummary.read(context.upstream["calculate_weekly_metrics"].figures)
     now = datetime.now(UTC)
     page = await asyncio.to_thread(weekly_report.page, summary, now)
-    async with acquired(context.pool) as connection, connection.transaction():
+    async with fence.transaction(context) as connection:
         report_id = await weekly_queries.save_draft(
             connection, summary.week, summary.model_dump(mode="json"), page, now
         )
@@ -83,7 +84,7 @@ async def generate_reports(context: Context) -> StepResult:
 async def update_dashboards(context: Context) -> StepResult:
     """Publish the report: dashboards read `weekly_summaries_v1`, people get it by mail when they see it first."""
     settings = context.settings
-    async with acquired(context.pool) as connection, connection.transaction():
+    async with fence.transaction(context) as connection:
         report = await weekly_queries.publish(connection, week_of(context.interval))
         is_mailed = report["is_new"] and bool(settings.mail_recipients)
         if is_mailed:
