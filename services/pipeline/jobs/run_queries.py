@@ -32,56 +32,58 @@ async def insert_key(connection: Connection, key: str, run_id: UUID, digest: byt
 
 
 async def active_runs(
-    connection: Connection, job: str, interval: Interval, warehouse_id: str | None
+    connection: Connection, job: str, intervals: Collection[Interval], warehouse_id: str | None
 ) -> list[asyncpg.Record]:
-    """Runs of this very interval and warehouse that are queued or running: run_id, parameters, steps."""
+    """Runs of these very intervals and of the warehouse that are queued or running, those of most steps last.
+
+    Their interval_start, interval_end, run_id, parameters and steps.
+    """
     return await connection.fetch(
         """
-        SELECT run_id, run.parameters, array_agg(step) AS steps
+        SELECT run.interval_start, run.interval_end, run_id, run.parameters, array_agg(step) AS steps
           FROM run JOIN run_step USING (run_id)
-         WHERE run.job = $1 AND run.interval_start = $2 AND run.interval_end = $3
-           AND run.warehouse_id IS NOT DISTINCT FROM $4 AND run.status IN ('queued', 'running')
-         GROUP BY run_id ORDER BY run_id
+         WHERE run.job = $1 AND run.warehouse_id IS NOT DISTINCT FROM $4 AND run.status IN ('queued', 'running')
+           AND (run.interval_start, run.interval_end) IN (SELECT * FROM unnest($2::timestamptz[], $3::timestamptz[]))
+         GROUP BY run_id ORDER BY count(*), run_id
         """,
         job,
-        interval.start,
-        interval.end,
+        [interval.start for interval in intervals],
+        [interval.end for interval in intervals],
         warehouse_id,
     )
 
 
-async def insert_run(connection: Connection, run_id: UUID, request: RunRequest) -> None:
-    """Queue a run."""
+async def insert_runs(connection: Connection, requests: Mapping[UUID, RunRequest]) -> None:
+    """Queue runs: run_id -> what it is to do."""
     await connection.execute(
         """
         INSERT INTO run (run_id, job, interval_start, interval_end, warehouse_id, parameters, max_attempts,
                          requested_by, is_backfill)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::jsonb[],
+                             $7::int[], $8::text[], $9::boolean[])
         """,
-        run_id,
-        request.job,
-        request.interval.start,
-        request.interval.end,
-        request.warehouse_id,
-        dict(request.parameters),
-        request.max_attempts,
-        request.requested_by,
-        request.is_backfill,
+        list(requests),
+        [request.job for request in requests.values()],
+        [request.interval.start for request in requests.values()],
+        [request.interval.end for request in requests.values()],
+        [request.warehouse_id for request in requests.values()],
+        [dict(request.parameters) for request in requests.values()],
+        [request.max_attempts for request in requests.values()],
+        [request.requested_by for request in requests.values()],
+        [request.is_backfill for request in requests.values()],
     )
 
 
-async def insert_steps(connection: Connection, run_id: UUID, request: RunRequest, steps: Sequence[str]) -> None:
-    """Queue the steps of a run, in order."""
+async def insert_steps(connection: Connection, run_ids: Collection[UUID], steps: Sequence[str]) -> None:
+    """Queue the steps, in order, of each of these runs."""
     await connection.execute(
         """
         INSERT INTO run_step (run_id, step, position, job, interval_start, interval_end, warehouse_id)
-        SELECT $1, step, position, $2, $3, $4, $5 FROM unnest($6::text[]) WITH ORDINALITY AS wanted(step, position)
+        SELECT run_id, step, position, job, interval_start, interval_end, warehouse_id
+          FROM run CROSS JOIN unnest($2::text[]) WITH ORDINALITY AS wanted(step, position)
+         WHERE run_id = ANY($1)
         """,
-        run_id,
-        request.job,
-        request.interval.start,
-        request.interval.end,
-        request.warehouse_id,
+        list(run_ids),
         list(steps),
     )
 
@@ -427,8 +429,9 @@ async def delete_older_logs(connection: Connection, days: int) -> int:
 async def delete_older(connection: Connection, days: int) -> int:
     """Delete the runs that ended so many days ago and that nothing depends on any more; how many.
 
-    Of each interval and warehouse the latest success of each step stays, and the latest run that each has asked for: so
-    what is done, what later steps are given and what the scheduler has started. Idempotency keys go with their runs.
+    Of each interval and warehouse the latest success of each step stays, and the latest run of each step that each has
+    asked for: so what is done, what has failed, what later steps are given and what the scheduler has started. The runs
+    that have replaced, checked or quarantined what is kept of a date stay, too. Idempotency keys go with their runs.
     """
     deleted = await connection.execute(
         """
@@ -437,9 +440,14 @@ async def delete_older(connection: Connection, days: int) -> int:
                FROM run_step WHERE status = 'succeeded'
               ORDER BY job, step, interval_start, interval_end, warehouse_id, finished_at DESC)
              UNION
-            (SELECT DISTINCT ON (job, interval_start, interval_end, warehouse_id, requested_by) run_id
-               FROM run
-              ORDER BY job, interval_start, interval_end, warehouse_id, requested_by, requested_at DESC, run_id DESC))
+            (SELECT DISTINCT ON (run.job, step, run.interval_start, run.interval_end, run.warehouse_id, requested_by)
+                    run_id
+               FROM run JOIN run_step USING (run_id)
+              ORDER BY run.job, step, run.interval_start, run.interval_end, run.warehouse_id, requested_by,
+                       requested_at DESC, run_id DESC)
+             UNION SELECT run_id FROM dataset_partition
+             UNION SELECT run_id FROM partition_quality
+             UNION SELECT run_id FROM quarantine)
         DELETE FROM run
          WHERE status IN ('succeeded', 'failed', 'cancelled') AND finished_at < now() - make_interval(days => $1)
            AND NOT EXISTS (SELECT FROM kept WHERE kept.run_id = run.run_id)
@@ -457,7 +465,6 @@ async def history(
         """
         SELECT interval_start, interval_end,
                count(DISTINCT step) FILTER (WHERE run_step.status = 'succeeded') = cardinality($5::text[]) AS is_done,
-               bool_or(run.status IN ('queued', 'running')) AS goes_on,
                bool_or(run.status IN ('failed', 'cancelled')) AS has_failed
           FROM run JOIN run_step USING (run_id, job, interval_start, interval_end)
          WHERE job = $1 AND interval_end > $2 AND interval_start < $3
@@ -471,6 +478,5 @@ async def history(
         [step.name for step in job.steps],
     )
     return {
-        Interval(row["interval_start"], row["interval_end"]): History(row["is_done"], row["goes_on"], row["has_failed"])
-        for row in rows
+        Interval(row["interval_start"], row["interval_end"]): History(row["is_done"], row["has_failed"]) for row in rows
     }

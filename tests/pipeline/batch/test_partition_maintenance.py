@@ -20,8 +20,10 @@ from services.pipeline.jobs.step import StepFunction
 from services.pipeline.partition_queries import Fact
 from services.pipeline.settings import Settings
 from tests.factories import an_inventory_update
-from tests.pipeline.batch.test_runs import THE_DAY, claim, executed, fails, start
+from tests.pipeline.batch.test_inventory_etl import empty_outputs
+from tests.pipeline.batch.test_runs import THE_DAY, claim, executed, fails, run_row, start
 from tests.pipeline.test_stream import apply, expected_facts, stored_facts
+from tests.stack import Database
 
 
 @pytest.fixture
@@ -250,3 +252,52 @@ async def test_runs_go_once_later_ones_stand_in_for_them(
     known = await run_queries.history(connection, find("inventory_etl"), THE_DAY.start, THE_DAY.end, None)
     assert known[THE_DAY].is_done
     assert await start(pool, RunRequest("inventory_etl", THE_DAY, "test"), "first") not in runs
+
+
+async def test_a_failure_is_not_forgotten_for_a_later_run_of_another_step(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    def of(*steps: str) -> RunRequest:
+        return RunRequest("inventory_etl", THE_DAY, "airflow", steps=steps)
+
+    await executed(pool, settings, await start(pool, of("extract_inventory_data")))
+    failed = await start(pool, of("transform_and_load"))
+    await executed(pool, settings, failed, transform_and_load=fails)
+    await executed(pool, settings, await start(pool, of("data_quality_check")))
+    await connection.execute("UPDATE run SET finished_at = finished_at - interval '8 days'")
+
+    await maintain(pool, settings.model_copy(update={"run_retention_days": 7}))
+
+    assert (await run_row(connection, failed))["status"] == "failed"
+    known = await run_queries.history(connection, find("inventory_etl"), THE_DAY.start, THE_DAY.end, None)
+    assert known[THE_DAY].has_failed
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "INSERT INTO dataset_partition (dataset, date, watermark, rows, run_id) VALUES ('d', '2026-01-05', 1, 1, '{}')",
+        "INSERT INTO partition_quality (date, status, run_id) VALUES ('2026-01-05', 'failed', '{}')",
+        "INSERT INTO quarantine (dataset, date, row_key, rule_ids, payload, run_id)"
+        " VALUES ('d', '2026-01-05', 'k', '{{r}}', '{{}}', '{}')",
+    ],
+)
+async def test_the_run_that_a_date_names_is_kept(
+    pool: Pool, settings: Settings, connection: Connection, database: Database, named: str
+) -> None:
+    first = await a_run(pool, settings)
+    await a_run(pool, settings)
+    await connection.execute(named.format(first))
+    await connection.execute("UPDATE run SET finished_at = finished_at - interval '8 days'")
+
+    await maintain(pool, settings.model_copy(update={"run_retention_days": 7}))
+    await empty_outputs(database)
+
+    assert (await run_row(connection, first))["status"] == "succeeded"
+
+
+async def a_run(pool: Pool, settings: Settings) -> UUID:
+    """A run that has succeeded."""
+    run_id = await start(pool, RunRequest("inventory_etl", THE_DAY, "test"))
+    await executed(pool, settings, run_id)
+    return run_id
