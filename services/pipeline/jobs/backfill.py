@@ -10,7 +10,7 @@ from services.pipeline.jobs.run import History
 
 
 class Which(StrEnum):
-    """Intervals that are not done and not under way, those of them that a run has failed for, or all."""
+    """Intervals that are not done, those of them that a run has failed for, or all."""
 
     MISSING = "missing"
     FAILED = "failed"
@@ -38,11 +38,7 @@ class Backfill:
 def wanted(intervals: Sequence[Interval], known: Mapping[Interval, History], which: Which) -> list[Interval]:
     """The intervals to run, in the given order; an interval is done, too, when it lies within a longer one that is."""
     done = [each for each, history in known.items() if history.is_done]
-    missing = [
-        each
-        for each in intervals
-        if not (each in known and known[each].goes_on) and not any(longer.covers(each) for longer in done)
-    ]
+    missing = [each for each in intervals if not any(longer.covers(each) for longer in done)]
     match which:
         case Which.ALL:
             return list(intervals)

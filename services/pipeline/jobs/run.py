@@ -114,8 +114,6 @@ class History:
 
     is_done: bool
     """Every step has succeeded, in one run or in several."""
-    goes_on: bool
-    """A run is queued or running."""
     has_failed: bool
     """A run failed or was cancelled."""
 

@@ -11,7 +11,7 @@ from libs.chassis.database import Connection
 from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import run_queries
 from services.pipeline.jobs.backfill import Backfill, TooManyIntervals, wanted
-from services.pipeline.jobs.job import Job, NotByWarehouse
+from services.pipeline.jobs.job import Interval, Job, NotByWarehouse
 from services.pipeline.jobs.run import (
     Aborted,
     Claim,
@@ -47,17 +47,34 @@ async def start(connection: Connection, request: RunRequest, *, key: str | None 
         if known["request_hash"] != request.digest:
             raise KeyReused(f"Idempotency-Key {key} was used before for another request")
         return Started(known["run_id"], is_new=False)
-    active = await run_queries.active_runs(connection, job.id, request.interval, request.warehouse_id)
+    active = await run_queries.active_runs(connection, job.id, [request.interval], request.warehouse_id)
     run_id = next((row["run_id"] for row in active if _does(row, steps, request)), None)
     is_new = run_id is None
     if run_id is None:
         _check_free(active, steps)
         run_id = uuid4()
-        await run_queries.insert_run(connection, run_id, request)
-        await run_queries.insert_steps(connection, run_id, request, steps)
+        await run_queries.insert_runs(connection, {run_id: request})
+        await run_queries.insert_steps(connection, [run_id], steps)
     if key is not None:
         await run_queries.insert_key(connection, key, run_id, request.digest)
     return Started(run_id, is_new)
+
+
+async def fill(connection: Connection, backfill: Backfill) -> dict[Interval, UUID]:
+    """Queue the runs of a backfill, oldest first; an interval that has a run queued or running keeps that alone.
+
+    Call it in a transaction. Raises TooManyIntervals, UnknownJob, NotByWarehouse, IntervalNotOver, IntervalTooEarly.
+    """
+    await run_queries.lock_ledger(connection)
+    requests = {request.interval: request for request in await plan(connection, backfill)}
+    active = await run_queries.active_runs(connection, backfill.job, requests, backfill.warehouse_id)
+    going_on = {Interval(row["interval_start"], row["interval_end"]): row["run_id"] for row in active}
+    run_ids = {interval: going_on.get(interval) or uuid4() for interval in requests}
+    new = {run_ids[interval]: request for interval, request in requests.items() if interval not in going_on}
+    await run_queries.insert_runs(connection, new)
+    steps = [step.name for step in job_definitions.find(backfill.job).steps]
+    await run_queries.insert_steps(connection, new, steps)
+    return run_ids
 
 
 async def claim_next(connection: Connection, worker: str, version: str) -> Claim | None:

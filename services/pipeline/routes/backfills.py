@@ -10,10 +10,9 @@ from libs.chassis.database import WriteConnection
 from libs.chassis.model import ApiModel
 from libs.chassis.problems import RefusalMap
 from libs.events.envelope import Instant, WarehouseId
-from services.pipeline.jobs import run_queries, runs
+from services.pipeline.jobs import runs
 from services.pipeline.jobs.backfill import Backfill, TooManyIntervals, Which
 from services.pipeline.jobs.job import Interval
-from services.pipeline.jobs.run import Started
 from services.pipeline.routes.access import Starter, check_warehouse
 from services.pipeline.routes.runs import end_lost_runs
 
@@ -36,13 +35,13 @@ class BackfillIn(ApiModel):
         Which,
         Field(
             strict=False,
-            description="`missing`: not done, and not under way. `failed`: those of them that a run has failed for.",
+            description="`missing`: not done. `failed`: those of them that a run has failed for.",
         ),
     ] = Which.MISSING
     warehouse_id: Annotated[
         WarehouseId | None, Field(description="Only this warehouse's partitions, where the job can do that.")
     ] = None
-    dry_run: Annotated[bool, Field(description="Only tell which intervals would be run.")] = False
+    dry_run: Annotated[bool, Field(description="Only tell which intervals these are.")] = False
 
     @model_validator(mode="after")
     def _has_a_range(self) -> Self:
@@ -62,12 +61,11 @@ class FilledIntervalOut(ApiModel):
 
     interval_start: AwareDatetime
     interval_end: AwareDatetime
-    run_id: Annotated[UUID | None, Field(description="The run that computes it; null in a dry run.")]
+    run_id: Annotated[UUID | None, Field(description="The run that goes on for it; null in a dry run.")]
 
     @classmethod
-    def of(cls, interval: Interval, started: Started | None) -> Self:
-        """An interval, and what was started for it."""
-        run_id = None if started is None else started.run_id
+    def of(cls, interval: Interval, run_id: UUID | None) -> Self:
+        """An interval and its run."""
         return cls(interval_start=interval.start, interval_end=interval.end, run_id=run_id)
 
 
@@ -88,16 +86,13 @@ async def start_backfill(
 ) -> BackfillOut:
     """Have a job run for each scheduled interval of a range: all of these runs are queued, or none.
 
-    So many of them run at a time as the job allows (`maxParallelRuns`). An interval whose run is queued or running
-    already is answered with that run.
+    So many of them run at a time as the job allows (`maxParallelRuns`). An interval of which a run is queued or running
+    already, be it of some steps only, is answered with that run and gets no other.
     """
     check_warehouse(principal, body.warehouse_id)
     if body.dry_run:
         response.status_code = 200
         requests = await runs.plan(connection, body.asked_by(principal.name))
         return BackfillOut(intervals=[FilledIntervalOut.of(request.interval, None) for request in requests])
-    await run_queries.lock_ledger(connection)
-    requests = await runs.plan(connection, body.asked_by(principal.name))
-    return BackfillOut(
-        intervals=[FilledIntervalOut.of(each.interval, await runs.start(connection, each)) for each in requests]
-    )
+    filled = await runs.fill(connection, body.asked_by(principal.name))
+    return BackfillOut(intervals=[FilledIntervalOut.of(interval, run_id) for interval, run_id in filled.items()])

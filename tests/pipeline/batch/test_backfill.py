@@ -51,18 +51,17 @@ async def test_a_backfill_runs_what_is_missing_and_what_is_asked_for(
     assert await backfill("--warehouse", "X", "--dry-run") == []
 
 
-def test_missing_is_what_is_neither_done_nor_under_way() -> None:
-    done, half, failed, live, within, never = (
-        Interval(datetime(2026, 1, day, tzinfo=UTC), datetime(2026, 1, day + 1, tzinfo=UTC)) for day in range(1, 7)
+def test_missing_is_what_is_not_done() -> None:
+    done, half, failed, within, never = (
+        Interval(datetime(2026, 1, day, tzinfo=UTC), datetime(2026, 1, day + 1, tzinfo=UTC)) for day in range(1, 6)
     )
     known = {
-        done: History(is_done=True, goes_on=False, has_failed=True),
-        half: History(is_done=False, goes_on=False, has_failed=False),
-        failed: History(is_done=False, goes_on=False, has_failed=True),
-        live: History(is_done=False, goes_on=True, has_failed=True),
-        Interval(within.start, never.start): History(is_done=True, goes_on=False, has_failed=False),
+        done: History(is_done=True, has_failed=True),
+        half: History(is_done=False, has_failed=False),
+        failed: History(is_done=False, has_failed=True),
+        Interval(within.start, never.start): History(is_done=True, has_failed=False),
     }
-    days = [done, half, failed, live, within, never]
+    days = [done, half, failed, within, never]
 
     assert wanted(days, known, Which.MISSING) == [half, failed, never]
     assert wanted(days, known, Which.FAILED) == [failed]

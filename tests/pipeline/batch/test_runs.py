@@ -141,7 +141,7 @@ async def test_a_run_of_one_warehouse_does_not_stand_for_the_interval(
     assert await schedule_queries.last_successes(connection, [job]) == {}
     assert await run_queries.history(connection, job, THE_DAY.start, THE_DAY.end, None) == {}
     assert await run_queries.history(connection, job, THE_DAY.start, THE_DAY.end, "X") == {
-        THE_DAY: History(is_done=True, goes_on=False, has_failed=False)
+        THE_DAY: History(is_done=True, has_failed=False)
     }
 
 
@@ -258,7 +258,7 @@ async def test_a_run_with_attempts_left_is_queued_again_after_a_delay(
 async def test_runs_of_a_backfill_wait_behind_what_is_asked_for_later(connection: Connection) -> None:
     backfill = Backfill("inventory_etl", THE_DAY.start, THE_DAY.start + timedelta(days=3), Which.ALL, "test")
     async with connection.transaction():
-        filled = [await runs.start(connection, request) for request in await runs.plan(connection, backfill)]
+        filled = await runs.fill(connection, backfill)
     async with connection.transaction():
         scheduled = await runs.start(connection, a_request(job="low_stock_alerts"))
 
@@ -266,7 +266,19 @@ async def test_runs_of_a_backfill_wait_behind_what_is_asked_for_later(connection
         claimed = [await runs.claim_next(connection, "test", "0") for _ in range(2)]
 
     assert len(filled) == 3
-    assert [each and each.run_id for each in claimed] == [scheduled.run_id, filled[0].run_id]
+    assert [each and each.run_id for each in claimed] == [scheduled.run_id, filled[THE_DAY]]
+
+
+async def test_many_runs_of_a_backfill_take_no_more_statements_than_few(connection: Connection) -> None:
+    async def statements(days: int) -> int:
+        asked: list[object] = []
+        backfill = Backfill("inventory_etl", THE_DAY.start, THE_DAY.start + timedelta(days), Which.ALL, "test")
+        with connection.query_logger(asked.append):
+            async with connection.transaction():
+                assert len(await runs.fill(connection, backfill)) == days
+        return len(asked)
+
+    assert await statements(2) == await statements(20)
 
 
 async def test_only_what_failed_is_retried_and_only_what_goes_on_is_cancelled(

@@ -177,9 +177,24 @@ async def test_a_backfill_queues_a_run_for_each_interval_that_is_missing(
     assert [each["runId"] for each in planned.json()["intervals"]] == [None, None]
     queued = [each["runId"] for each in started.json()["intervals"]]
     assert len(queued) == 2
-    assert again.json()["intervals"] == []
+    assert again.json() == started.json()
     assert [each["runId"] for each in everything.json()["intervals"]][1:] == queued
     assert {run["runId"] for run in (await client.get("/runs?status=queued")).json()["items"]} >= set(queued)
+
+
+@pytest.mark.parametrize("which", ["missing", "all"])
+async def test_a_backfill_leaves_alone_what_goes_on_in_part_or_in_another_way(
+    client: httpx.AsyncClient, which: str
+) -> None:
+    part = (await post(client, steps=["extract_inventory_data"])).json()["runId"]
+    full = (
+        await post(client, intervalStart=BODY["intervalEnd"], intervalEnd="2026-01-07T02:00:00Z", full=True)
+    ).json()["runId"]
+
+    filled = await client.post("/backfills", json=RANGE | {"which": which})
+
+    assert [each["runId"] for each in filled.json()["intervals"]][:2] == [part, full]
+    assert len((await client.get("/runs")).json()["items"]) == 3
 
 
 @pytest.mark.parametrize(
