@@ -276,10 +276,9 @@ async def test_a_failure_is_not_forgotten_for_a_later_run_of_another_step(
 @pytest.mark.parametrize(
     "named",
     [
-        "INSERT INTO dataset_partition (dataset, date, watermark, rows, run_id) VALUES ('d', '2026-01-05', 1, 1, '{}')",
-        "INSERT INTO partition_quality (date, status, run_id) VALUES ('2026-01-05', 'failed', '{}')",
-        "INSERT INTO quarantine (dataset, date, row_key, rule_ids, payload, run_id)"
-        " VALUES ('d', '2026-01-05', 'k', '{{r}}', '{{}}', '{}')",
+        "dataset_partition (dataset, date, watermark, rows, run_id) VALUES ('d', '2026-01-05', 1, 1, '{}')",
+        "partition_quality (date, status, run_id) VALUES ('2026-01-05', 'failed', '{}')",
+        "quarantine (dataset, date, row_key, rule_ids, payload, run_id) VALUES ('d', now(), 'k', '{{}}', '{{}}', '{}')",
     ],
 )
 async def test_the_run_that_a_date_names_is_kept(
@@ -287,7 +286,7 @@ async def test_the_run_that_a_date_names_is_kept(
 ) -> None:
     first = await a_run(pool, settings)
     await a_run(pool, settings)
-    await connection.execute(named.format(first))
+    await connection.execute(f"INSERT INTO {named.format(first)}")
     await connection.execute("UPDATE run SET finished_at = finished_at - interval '8 days'")
 
     await maintain(pool, settings.model_copy(update={"run_retention_days": 7}))
