@@ -78,9 +78,27 @@ async def succeeded_intervals(
 
 
 async def last_successes(connection: Connection, jobs: Collection[Job]) -> dict[str, Success]:
-    """Job id -> the latest interval of which every step has succeeded; without jobs that never have."""
+    """Job id -> the latest interval of which every step has succeeded; without jobs that never have.
+
+    Looks back from the latest interval of the last step, and no further than needed.
+    """
     rows = await connection.fetch(
-        f"SELECT DISTINCT ON (job) * FROM ({_DONE}) AS done ORDER BY job, interval_end DESC, interval_start",
+        """
+        SELECT job, latest.*
+          FROM (SELECT job, array_agg(step) AS steps FROM unnest($1::text[], $2::text[]) AS defined(job, step)
+                 GROUP BY job) AS wanted
+          CROSS JOIN LATERAL (
+               SELECT last.interval_start, last.interval_end, done.finished_at
+                 FROM run_step AS last
+                 CROSS JOIN LATERAL (
+                      SELECT max(finished_at) AS finished_at FROM run_step AS each
+                       WHERE job = wanted.job AND step = ANY(steps) AND status = 'succeeded' AND warehouse_id IS NULL
+                         AND (each.interval_start, each.interval_end) = (last.interval_start, last.interval_end)
+                      HAVING count(DISTINCT step) = cardinality(steps)) AS done
+                WHERE job = wanted.job AND step = steps[cardinality(steps)] AND status = 'succeeded'
+                  AND warehouse_id IS NULL
+                ORDER BY last.interval_end DESC, last.interval_start LIMIT 1) AS latest
+        """,
         *_steps(jobs),
     )
     return {

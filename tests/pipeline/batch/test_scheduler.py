@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -21,7 +22,7 @@ from services.pipeline.jobs.scheduler import Scheduler, utc_now
 from services.pipeline.settings import Settings
 from tests.pipeline.batch.test_kills import environment
 from tests.pipeline.batch.test_runs import executed
-from tests.stack import ROOT
+from tests.stack import ROOT, Database
 
 HOURLY, DAILY = "transaction_aggregation", "inventory_etl"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -323,3 +324,53 @@ async def test_the_api_says_what_is_next_and_how_old_the_data_are(
     assert datetime.fromisoformat(hourly["nextRunAt"]) == latest.end + 2 * HOUR
     assert hourly["freshness"] == "fresh"
     assert (daily["lastSuccess"], daily["lagSeconds"], daily["freshness"]) == (None, None, "never")
+
+
+async def test_the_last_success_is_found_without_reading_those_before(
+    connection: Connection, database: Database
+) -> None:
+    # Of the two latest hours only the first step has succeeded.
+    await connection.execute(
+        """
+        WITH hours AS (
+            INSERT INTO run (run_id, job, interval_start, interval_end, status, requested_by)
+            SELECT gen_random_uuid(), $1, $2::timestamptz - age, $3::timestamptz - age, 'succeeded', 'test'
+              FROM generate_series(0, 2000) AS hour(back) CROSS JOIN LATERAL (SELECT back * interval '1 h') AS its(age)
+            RETURNING run_id, job, interval_start, interval_end)
+        INSERT INTO run_step (run_id, step, position, job, interval_start, interval_end, status, finished_at)
+        SELECT run_id, step, position, job, interval_start, interval_end, 'succeeded', interval_end
+          FROM hours CROSS JOIN unnest($4::text[]) WITH ORDINALITY AS its(step, position)
+         WHERE position = 1 OR interval_end < $2
+        """,
+        HOURLY,
+        LAST_HOUR.start,
+        LAST_HOUR.end,
+        [step.name for step in find(HOURLY).steps],
+    )
+    await analyze(database, "run_step")
+    complete = hours_before(LAST_HOUR, 2)[0]
+
+    async with connection.transaction():
+        before = await rows_read(connection, "run_step")
+        found = await schedule_queries.last_successes(connection, jobs().values())
+        read = await rows_read(connection, "run_step") - before
+
+    assert found == {HOURLY: Success(complete, complete.end)}
+    assert read < 20
+
+
+async def analyze(database: Database, table: str) -> None:
+    """Have the planner know the table."""
+    owner = await asyncpg.connect(database.superuser_url)
+    try:
+        await owner.execute(f"ANALYZE pipeline.{table}")
+    finally:
+        await owner.close()
+
+
+async def rows_read(connection: Connection, table: str) -> int:
+    """How many rows of the table this transaction has read."""
+    rows: int = await connection.fetchval(
+        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = $1", table
+    )
+    return rows
