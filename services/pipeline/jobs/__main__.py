@@ -115,6 +115,7 @@ async def _run(pool: Pool, settings: Settings, arguments: argparse.Namespace) ->
 async def _carry_out(pool: Pool, settings: Settings, run_id: UUID, observe: Observer) -> RunStatus:
     """Execute a run here as soon as its job has a free place, unless others execute it; how it ended."""
     while True:
+        await end_lost(pool, settings)
         async with acquired(pool) as connection, connection.transaction():
             claim = await runs.claim(connection, run_id, "command line", settings.version)
         if claim is not None:
@@ -204,6 +205,7 @@ async def _backfill(pool: Pool, settings: Settings, arguments: argparse.Namespac
     backfill = Backfill(
         arguments.job, arguments.start, arguments.end, arguments.which, getpass.getuser(), arguments.warehouse
     )
+    await end_lost(pool, settings)
     async with acquired(pool) as connection:
         requests = await runs.plan(connection, backfill)
     if arguments.dry_run:

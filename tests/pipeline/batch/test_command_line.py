@@ -2,11 +2,13 @@
 
 import asyncio
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
 from libs.chassis.database import Connection, Pool
 from services.pipeline.jobs import __main__ as command_line
+from services.pipeline.jobs.job import Interval
 from services.pipeline.jobs.run import RunRequest
 from services.pipeline.settings import Settings
 from tests.pipeline.batch.test_kills import environment
@@ -45,6 +47,38 @@ async def test_a_process_whose_run_failed_waits_for_no_thread(
             await process.wait()
 
     assert "no such luck" in (await run_row(connection, claimed.run_id))["error"]
+
+
+@pytest.mark.parametrize("command", ["run", "backfill"])
+async def test_who_waits_for_a_run_whose_process_dies_hears_of_its_end(
+    pool: Pool, settings: Settings, connection: Connection, command: str
+) -> None:
+    dead = await claim(pool, await start(pool))
+    impatient = settings.model_copy(update={"batch_lost_seconds": 0.5})
+    arguments = command_line._parser().parse_args(
+        [command, "inventory_etl", "--from", "2026-01-05T02:00", "--to", "2026-01-06T02:00"]
+    )
+
+    async with asyncio.timeout(20):
+        assert await arguments.function(pool, impatient, arguments) == command_line.FAILED
+
+    assert (await run_row(connection, dead.run_id))["status"] == "failed"
+
+
+async def test_a_backfill_does_again_what_a_dead_process_has_left(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    hour = Interval(datetime(2026, 1, 5, 2, 5, tzinfo=UTC), datetime(2026, 1, 5, 3, 5, tzinfo=UTC))
+    await claim(pool, await start(pool, RunRequest("transaction_aggregation", hour, "test")))
+    await connection.execute("UPDATE run SET heartbeat_at = now() - interval '1 hour'")
+    arguments = command_line._parser().parse_args(
+        ["backfill", "transaction_aggregation", "--from", "2026-01-05T02:05", "--to", "2026-01-05T03:05"]
+    )
+
+    assert await arguments.function(pool, settings, arguments) == command_line.SUCCEEDED
+
+    statuses = await connection.fetch("SELECT status FROM run ORDER BY requested_at")
+    assert [row["status"] for row in statuses] == ["failed", "succeeded"]
 
 
 async def test_a_run_that_fails_is_told_of_in_one_line(
