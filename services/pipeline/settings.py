@@ -33,7 +33,7 @@ class Settings(ServiceSettings):
     metrics_clock: Literal["wall", "event"] = Field(
         "wall", description="What today is: the UTC date, or the latest date among ledger events (replays of history)."
     )
-    stream_flush_records: int = Field(10_000, ge=1, description="Most records in one write of the stream.")
+    stream_flush_records: int = Field(15_000, ge=1, description="Most records in one write of the stream.")
     stream_flush_seconds: float = Field(0.2, gt=0, description="Longest time that the stream collects, in seconds.")
     metrics_interval_seconds: float = Field(
         5.0, ge=0, description="Shortest time between two calculations of a stock item, in seconds."
