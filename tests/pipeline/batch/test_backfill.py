@@ -10,6 +10,7 @@ from services.pipeline.jobs import __main__ as command_line
 from services.pipeline.jobs.backfill import Which, wanted
 from services.pipeline.jobs.job import Interval
 from services.pipeline.jobs.run import History
+from services.pipeline.routes.runs import REFUSALS
 from services.pipeline.settings import Settings
 from tests.pipeline.batch import ledger
 from tests.pipeline.batch.ledger import on
@@ -66,6 +67,10 @@ def test_missing_is_what_is_not_done() -> None:
     assert wanted(days, known, Which.MISSING) == [half, failed, never]
     assert wanted(days, known, Which.FAILED) == [failed]
     assert wanted(days, known, Which.ALL) == days
+
+
+def test_the_command_line_refuses_all_that_rest_refuses() -> None:
+    assert set(REFUSALS) <= set(command_line.REFUSALS)
 
 
 @pytest.mark.parametrize(
