@@ -4,6 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from hashlib import sha256
+from uuid import UUID
+
+from pydantic_core import to_json
 
 from services.pipeline.jobs.job import Interval
 from services.pipeline.jobs.run import History
@@ -33,6 +37,21 @@ class Backfill:
     warehouse_id: str | None = None
     most: int | None = None
     """Of how many intervals the range may consist; None for any number."""
+
+    @property
+    def digest(self) -> bytes:
+        """The same for the same backfill, whoever asks for it."""
+        return sha256(to_json((self.job, self.start, self.end, self.which, self.warehouse_id))).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What a backfill was answered with."""
+
+    run_ids: Mapping[Interval, UUID]
+    """The run of each interval, oldest first."""
+    is_new: bool
+    """False when the key was known."""
 
 
 def wanted(intervals: Sequence[Interval], known: Mapping[Interval, History], which: Which) -> list[Interval]:

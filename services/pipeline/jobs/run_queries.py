@@ -19,15 +19,24 @@ async def lock_ledger(connection: Connection) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock(hashtext('pipeline run ledger'))")
 
 
-async def run_of_key(connection: Connection, key: str) -> asyncpg.Record | None:
-    """The run_id and request_hash that an idempotency key stands for."""
-    return await connection.fetchrow("SELECT run_id, request_hash FROM run_request WHERE idempotency_key = $1", key)
+async def runs_of_key(connection: Connection, key: str) -> list[asyncpg.Record]:
+    """The runs that an idempotency key stands for, oldest interval first, and the request_hash of the request."""
+    return await connection.fetch(
+        """
+        SELECT run_id, interval_start, interval_end, request_hash FROM run_request JOIN run USING (run_id)
+         WHERE idempotency_key = $1 ORDER BY interval_start, interval_end
+        """,
+        key,
+    )
 
 
-async def insert_key(connection: Connection, key: str, run_id: UUID, digest: bytes) -> None:
-    """Remember which run answered a key."""
+async def insert_key(connection: Connection, key: str, run_ids: Collection[UUID], digest: bytes) -> None:
+    """Remember which runs answered a key."""
     await connection.execute(
-        "INSERT INTO run_request (idempotency_key, run_id, request_hash) VALUES ($1, $2, $3)", key, run_id, digest
+        "INSERT INTO run_request (idempotency_key, run_id, request_hash) SELECT $1, unnest($2::uuid[]), $3",
+        key,
+        list(run_ids),
+        digest,
     )
 
 

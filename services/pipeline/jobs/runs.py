@@ -10,7 +10,7 @@ import structlog
 from libs.chassis.database import Connection
 from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import run_queries
-from services.pipeline.jobs.backfill import Backfill, TooManyIntervals, wanted
+from services.pipeline.jobs.backfill import Backfill, Filled, TooManyIntervals, wanted
 from services.pipeline.jobs.job import Interval, Job, NotByWarehouse
 from services.pipeline.jobs.run import (
     Aborted,
@@ -43,10 +43,8 @@ async def start(connection: Connection, request: RunRequest, *, key: str | None 
     job = check(request)
     steps = [step.name for step in job.select(request.steps)]
     await run_queries.lock_ledger(connection)
-    if key is not None and (known := await run_queries.run_of_key(connection, key)):
-        if known["request_hash"] != request.digest:
-            raise KeyReused(f"Idempotency-Key {key} was used before for another request")
-        return Started(known["run_id"], is_new=False)
+    if known := await _runs_of_key(connection, key, request.digest):
+        return Started(known[request.interval], is_new=False)
     active = await run_queries.active_runs(connection, job.id, [request.interval], request.warehouse_id)
     run_id = next((row["run_id"] for row in active if _does(row, steps, request)), None)
     is_new = run_id is None
@@ -56,16 +54,19 @@ async def start(connection: Connection, request: RunRequest, *, key: str | None 
         await run_queries.insert_runs(connection, {run_id: request})
         await run_queries.insert_steps(connection, [run_id], steps)
     if key is not None:
-        await run_queries.insert_key(connection, key, run_id, request.digest)
+        await run_queries.insert_key(connection, key, [run_id], request.digest)
     return Started(run_id, is_new)
 
 
-async def fill(connection: Connection, backfill: Backfill) -> dict[Interval, UUID]:
-    """Queue the runs of a backfill, oldest first; an interval that has a run queued or running keeps that alone.
+async def fill(connection: Connection, backfill: Backfill, *, key: str | None = None) -> Filled:
+    """Queue the runs of a backfill, unless the key is known: then those that it stands for.
 
-    Call it in a transaction. Raises TooManyIntervals, UnknownJob, NotByWarehouse, IntervalNotOver, IntervalTooEarly.
+    An interval that has a run queued or running keeps that alone. Call it in a transaction. Raises TooManyIntervals,
+    UnknownJob, NotByWarehouse, IntervalNotOver, IntervalTooEarly, KeyReused.
     """
     await run_queries.lock_ledger(connection)
+    if known := await _runs_of_key(connection, key, backfill.digest):
+        return Filled(known, is_new=False)
     requests = {request.interval: request for request in await plan(connection, backfill)}
     active = await run_queries.active_runs(connection, backfill.job, requests, backfill.warehouse_id)
     going_on = {Interval(row["interval_start"], row["interval_end"]): row["run_id"] for row in active}
@@ -74,7 +75,9 @@ async def fill(connection: Connection, backfill: Backfill) -> dict[Interval, UUI
     await run_queries.insert_runs(connection, new)
     steps = [step.name for step in job_definitions.find(backfill.job).steps]
     await run_queries.insert_steps(connection, new, steps)
-    return run_ids
+    if key is not None:
+        await run_queries.insert_key(connection, key, run_ids.values(), backfill.digest)
+    return Filled(run_ids, is_new=True)
 
 
 async def claim_next(connection: Connection, worker: str, version: str) -> Claim | None:
@@ -181,6 +184,13 @@ def check(request: RunRequest) -> Job:
     if interval.start < EARLIEST:
         raise IntervalTooEarly(f"the interval begins at {interval.start.isoformat()}, before {EARLIEST.isoformat()}")
     return job
+
+
+async def _runs_of_key(connection: Connection, key: str | None, digest: bytes) -> dict[Interval, UUID]:
+    known = [] if key is None else await run_queries.runs_of_key(connection, key)
+    if any(row["request_hash"] != digest for row in known):
+        raise KeyReused(f"Idempotency-Key {key} was used before for another request")
+    return {Interval(row["interval_start"], row["interval_end"]): row["run_id"] for row in known}
 
 
 def _does(active: asyncpg.Record, steps: list[str], request: RunRequest) -> bool:

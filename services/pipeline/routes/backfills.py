@@ -14,7 +14,7 @@ from services.pipeline.jobs import runs
 from services.pipeline.jobs.backfill import Backfill, TooManyIntervals, Which
 from services.pipeline.jobs.job import Interval
 from services.pipeline.routes.access import Starter, check_warehouse
-from services.pipeline.routes.runs import end_lost_runs
+from services.pipeline.routes.runs import IdempotencyKey, end_lost_runs
 
 MOST_INTERVALS = 366
 
@@ -61,7 +61,7 @@ class FilledIntervalOut(ApiModel):
 
     interval_start: AwareDatetime
     interval_end: AwareDatetime
-    run_id: Annotated[UUID | None, Field(description="The run that goes on for it; null in a dry run.")]
+    run_id: Annotated[UUID | None, Field(description="The run that computes it; null in a dry run.")]
 
     @classmethod
     def of(cls, interval: Interval, run_id: UUID | None) -> Self:
@@ -79,20 +79,30 @@ class BackfillOut(ApiModel):
     "",
     status_code=202,
     dependencies=[Depends(end_lost_runs)],
-    responses={200: {"model": BackfillOut, "description": "Dry run: nothing was started"}},
+    responses={200: {"model": BackfillOut, "description": "Started before, or a dry run: nothing was started"}},
 )
 async def start_backfill(
-    body: BackfillIn, connection: WriteConnection, principal: Starter, response: Response
+    body: BackfillIn,
+    connection: WriteConnection,
+    principal: Starter,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> BackfillOut:
     """Have a job run for each scheduled interval of a range: all of these runs are queued, or none.
 
     So many of them run at a time as the job allows (`maxParallelRuns`). An interval of which a run is queued or running
-    already, be it of some steps only, is answered with that run and gets no other.
+    already, be it of some steps only, is answered with that run and gets no other. The same Idempotency-Key is answered
+    with the same runs; an answer without any is not remembered.
     """
     check_warehouse(principal, body.warehouse_id)
     if body.dry_run:
         response.status_code = 200
         requests = await runs.plan(connection, body.asked_by(principal.name))
         return BackfillOut(intervals=[FilledIntervalOut.of(request.interval, None) for request in requests])
-    filled = await runs.fill(connection, body.asked_by(principal.name))
-    return BackfillOut(intervals=[FilledIntervalOut.of(interval, run_id) for interval, run_id in filled.items()])
+    filled = await runs.fill(connection, body.asked_by(principal.name), key=idempotency_key)
+    if not filled.is_new:
+        response.status_code = 200
+        response.headers["Idempotent-Replayed"] = "true"
+    return BackfillOut(
+        intervals=[FilledIntervalOut.of(interval, run_id) for interval, run_id in filled.run_ids.items()]
+    )

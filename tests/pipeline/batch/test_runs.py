@@ -265,8 +265,8 @@ async def test_runs_of_a_backfill_wait_behind_what_is_asked_for_later(connection
     async with connection.transaction():
         claimed = [await runs.claim_next(connection, "test", "0") for _ in range(2)]
 
-    assert len(filled) == 3
-    assert [each and each.run_id for each in claimed] == [scheduled.run_id, filled[THE_DAY]]
+    assert len(filled.run_ids) == 3
+    assert [each and each.run_id for each in claimed] == [scheduled.run_id, filled.run_ids[THE_DAY]]
 
 
 async def test_many_runs_of_a_backfill_take_no_more_statements_than_few(connection: Connection) -> None:
@@ -275,7 +275,7 @@ async def test_many_runs_of_a_backfill_take_no_more_statements_than_few(connecti
         backfill = Backfill("inventory_etl", THE_DAY.start, THE_DAY.start + timedelta(days), Which.ALL, "test")
         with connection.query_logger(asked.append):
             async with connection.transaction():
-                assert len(await runs.fill(connection, backfill)) == days
+                assert len((await runs.fill(connection, backfill)).run_ids) == days
         return len(asked)
 
     assert await statements(2) == await statements(20)

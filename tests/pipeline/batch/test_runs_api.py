@@ -182,6 +182,23 @@ async def test_a_backfill_queues_a_run_for_each_interval_that_is_missing(
     assert {run["runId"] for run in (await client.get("/runs?status=queued")).json()["items"]} >= set(queued)
 
 
+async def test_the_same_key_is_answered_with_the_same_runs_of_a_backfill(
+    client: httpx.AsyncClient, pool: Pool, settings: Settings
+) -> None:
+    key = {"Idempotency-Key": "k"}
+    first = await client.post("/backfills", json=RANGE, headers=key)
+    await executed(pool, settings, first.json()["intervals"][0]["runId"])
+
+    again = await client.post("/backfills", json=RANGE, headers=key)
+    reused = await client.post("/backfills", json=RANGE | {"which": "all"}, headers=key)
+    of_a_run = await post(client, "k")
+
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert (again.json(), again.headers["Idempotent-Replayed"]) == (first.json(), "true")
+    for answer in (reused, of_a_run):
+        assert (answer.status_code, answer.json()["code"]) == (422, "idempotency-key-reused")
+
+
 @pytest.mark.parametrize("which", ["missing", "all"])
 async def test_a_backfill_leaves_alone_what_goes_on_in_part_or_in_another_way(
     client: httpx.AsyncClient, which: str
