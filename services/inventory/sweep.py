@@ -1,6 +1,6 @@
 """The `sweep` process: releases overdue reservations, and audits what changed.
 
-Nothing depends on it but tidiness and alarm: overdue units are available to every write and read at once.
+Nothing depends on it but tidiness, alarm and quick lists: overdue units are available to every write and read at once.
 """
 
 import asyncio

@@ -183,14 +183,20 @@ class LakeTable:
         ]
 
     def tidy(self, day: date) -> bool:
-        """Rewrite one day in as few files as possible and with each event once, in one commit.
+        """Rewrite one day in as few files as possible and with each event once, some warehouses per commit.
 
         Events are told apart as by `events`. Of an event's records the last is kept, because a record that was refused
         at first may have been sent again.
-        False when others have written to the day meanwhile: then nothing has changed.
+        False when others have written to the day meanwhile: then what they wrote to is as it was.
         """
+        groups = _warehouse_groups(_files(DeltaTable(self.url)), day)
+        are_tidy = [self._tidy_warehouses(warehouses, day) for warehouses in groups]
+        return all(are_tidy)
+
+    def _tidy_warehouses(self, warehouses: Collection[str], day: date) -> bool:
         table = DeltaTable(self.url)
         names = ", ".join(f'"{name}"' for name in self._rows.schema.names)
+        quoted = ", ".join("'" + warehouse.replace("'", "''") + "'" for warehouse in warehouses)
         rows = (
             QueryBuilder()
             .register("events", table)
@@ -198,7 +204,7 @@ class LakeTable:
                 f"""
                 SELECT {names}
                   FROM (SELECT *, row_number() OVER (PARTITION BY {self._identity} ORDER BY "offset" DESC) AS place
-                          FROM events WHERE "date" = DATE '{day}')
+                          FROM events WHERE "date" = DATE '{day}' AND "warehousePartition" IN ({quoted}))
                  WHERE place = 1
                 """
             )
@@ -209,7 +215,7 @@ class LakeTable:
                 # The engine answers in view types, which would be kept in the file and which readers cannot compare.
                 pa.RecordBatchReader.from_stream(rows).cast(self._rows.schema),
                 mode="overwrite",
-                predicate=f"date = '{day}'",
+                predicate=f"date = '{day}' AND \"warehousePartition\" IN ({quoted})",
                 writer_properties=_ZSTD,
             )
         except CommitFailedError:
@@ -392,6 +398,25 @@ def _scattered_and_recent(files: pa.Table, written_since_ms: int) -> tuple[set[i
         {day for (day, _), count in folders.items() if day is not None and count > 1},
         {day for day, at in written if day is not None and at is not None and at >= written_since_ms},
     )
+
+
+def _warehouse_groups(files: pa.Table, day: date) -> list[list[str]]:
+    """The warehouse partitions of a day, together at most ROWS_AT_A_TIME rows unless one alone has more."""
+    rows_per_warehouse: Counter[str] = Counter()
+    columns = (files[name].to_pylist() for name in ("partition.date", "partition.warehousePartition", "num_records"))
+    for date_, warehouse, rows in zip(*columns, strict=True):
+        if date_ == day:
+            rows_per_warehouse[warehouse] += rows or 0
+    groups: list[list[str]] = []
+    together = 0
+    for warehouse in sorted(rows_per_warehouse):
+        together += rows_per_warehouse[warehouse]
+        if groups and together <= ROWS_AT_A_TIME:
+            groups[-1].append(warehouse)
+        else:
+            groups.append([warehouse])
+            together = rows_per_warehouse[warehouse]
+    return groups
 
 
 def days_since_1970(dates: "pa.ChunkedArray[Any]") -> list[int]:

@@ -78,6 +78,23 @@ def test_of_the_records_of_an_event_the_last_is_kept(lake_url: str, commits: str
     assert offsets(lake_url) == [1, 2]
 
 
+def test_a_day_of_many_rows_is_rewritten_some_warehouses_at_a_time(
+    lake_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouses = ["O'HARE", "W2", "W3"]
+    for sequence in (1, 2):
+        entries = [an_inventory_update(sequence=sequence, warehouse_id=warehouse) for warehouse in warehouses]
+        append(lake_url, 3 * (sequence - 1), *entries)
+    table = LakeTable(lake_url, INVENTORY_EVENTS)
+    monkeypatch.setattr("services.pipeline.lake.ROWS_AT_A_TIME", 4)
+    version = DeltaTable(table.url).version()
+
+    assert table.tidy(NOON.date())
+
+    assert DeltaTable(table.url).version() == version + 2
+    assert (files(lake_url), offsets(lake_url)) == (3, [0, 1, 2, 3, 4, 5])
+
+
 def test_an_open_day_is_left_alone(lake_url: str) -> None:
     append(lake_url, 0, an_inventory_update(sequence=1))
     append(lake_url, 1, an_inventory_update(sequence=2))
