@@ -5,9 +5,12 @@
 
 import json
 import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,8 @@ def write(name: str, machine: str, figures: object, promises: Sequence[Promise] 
     result = {
         "command": shlex.join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
         "machine": machine,
+        "commit": _commit(),
+        "measuredAt": datetime.now(UTC).isoformat(timespec="minutes"),
         "figures": figures,
         "promises": rows,
     }
@@ -54,6 +59,19 @@ def write(name: str, machine: str, figures: object, promises: Sequence[Promise] 
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     for row in rows:
         print(told(row), flush=True)
+
+
+def _commit() -> str | None:
+    """The version of the code, with `+` where it has changes that are not committed; None outside of a repository."""
+    if shutil.which("git") is None:
+        return None
+    head = _git("rev-parse", "--short", "HEAD")
+    is_changed = _git("diff", "--quiet", "HEAD", "--", "*.py").returncode == 1
+    return head.stdout.strip() + "+" * is_changed or None
+
+
+def _git(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["git", *arguments], cwd=Path(__file__).parents[1], capture_output=True, text=True)
 
 
 def told(promise: dict[str, Any]) -> str:

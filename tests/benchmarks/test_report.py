@@ -1,8 +1,10 @@
 """Results files: promises are judged by the figures as reported, and `latest.json` lists them all."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -56,9 +58,11 @@ def test_a_result_tells_how_it_was_measured(results: Path) -> None:
 
     found = json.loads((results / "relay.json").read_text())
 
+    assert datetime.fromisoformat(found.pop("measuredAt")) <= datetime.now(UTC)
     assert found == {
         "command": "python -m benchmarks.relay --rows 10",
         "machine": "2 cores",
+        "commit": ANY,
         "figures": [{"eventsPerSecond": 7}],
         "promises": [a_promise().row()],
     }
