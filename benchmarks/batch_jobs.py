@@ -159,10 +159,14 @@ def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entries", type=int, default=ENTRIES)
-    parser.add_argument("--engine", choices=("duckdb", "spark"), default="duckdb")
+    parser.add_argument("--engines", choices=("duckdb", "spark"), nargs="+", default=["duckdb"])
     parser.add_argument("--snapshot-days", type=int, default=30, help="days of which the first load takes snapshots")
     arguments = parser.parse_args()
-    figures = asyncio.run(measure(arguments.entries, arguments.engine, arguments.snapshot_days))
+    figures = [
+        step
+        for engine in arguments.engines
+        for step in asyncio.run(measure(arguments.entries, engine, arguments.snapshot_days))
+    ]
     report.write("batch_jobs", f"{machine()}, {arguments.entries:,} entries", figures)
 
 
