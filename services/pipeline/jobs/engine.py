@@ -48,7 +48,7 @@ class Engine(ABC):
 
     @abstractmethod
     def rows(self, expression: ir.Table, schema: pa.Schema) -> pa.RecordBatchReader:
-        """The result in batches, as it is calculated, with the columns and types of the schema."""
+        """The result in batches, with the columns and types of the schema; until the engine is closed."""
 
     @abstractmethod
     def _parquet(self, files: Sequence[str]) -> ir.Table: ...
@@ -65,8 +65,10 @@ class _DuckDB(Engine):
             f'CAST("{field.name}" AS {_DUCKDB_TYPES[str(field.type)]}) AS "{field.name}"' for field in schema
         )
         query = f"SELECT {columns} FROM ({self._backend.compile(expression)})"
-        reader: pa.RecordBatchReader = self._backend.con.sql(query).to_arrow_reader(ROWS_PER_BATCH).cast(schema)
-        return reader
+        # Through a file: read as it is calculated, the union of many large sums waits for itself for ever (1.5.6).
+        result = str(self._folder / f"{next(self._numbers)}.parquet")
+        self._backend.con.execute(f"COPY ({query}) TO '{result}' (FORMAT parquet)")
+        return _batches(result, schema)
 
     def _parquet(self, files: Sequence[str]) -> ir.Table:
         if "://" not in files[0]:
@@ -87,16 +89,20 @@ class _Spark(Engine):
 
     def rows(self, expression: ir.Table, schema: pa.Schema) -> pa.RecordBatchReader:
         # Through files, because everything else collects the whole result in this process.
-        result = self._folder / f"{next(self._numbers)}"
-        self._session.sql(self._backend.compile(expression)).select(*schema.names).write.parquet(str(result))
-        batches = dataset(result).to_batches(batch_size=ROWS_PER_BATCH)
-        return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in batches))
+        result = str(self._folder / f"{next(self._numbers)}")
+        self._session.sql(self._backend.compile(expression)).select(*schema.names).write.parquet(result)
+        return _batches(result, schema)
 
     def _parquet(self, files: Sequence[str]) -> ir.Table:
         # Ibis reads one file or folder only.
         view = f"parquet_{next(self._numbers)}"
         self._session.read.parquet(*files).createOrReplaceTempView(view)
         return self._backend.table(view)
+
+
+def _batches(result: str, schema: pa.Schema) -> pa.RecordBatchReader:
+    batches = dataset(result).to_batches(batch_size=ROWS_PER_BATCH)
+    return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in batches))
 
 
 _DUCKDB_TYPES = {
