@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ROWS_PER_BATCH = 100_000
+ROWS_PER_GROUP = 16_384
+"""So many rows of a result each thread of DuckDB gathers before it writes them."""
 
 
 class Engine(ABC):
@@ -67,7 +69,7 @@ class _DuckDB(Engine):
         query = f"SELECT {columns} FROM ({self._backend.compile(expression)})"
         # Through a file: read as it is calculated, the union of many large sums waits for itself for ever (1.5.6).
         result = str(self._folder / f"{next(self._numbers)}.parquet")
-        self._backend.con.execute(f"COPY ({query}) TO '{result}' (FORMAT parquet)")
+        self._backend.con.execute(f"COPY ({query}) TO '{result}' (FORMAT parquet, ROW_GROUP_SIZE {ROWS_PER_GROUP})")
         return _batches(result, schema)
 
     def _parquet(self, files: Sequence[str]) -> ir.Table:
