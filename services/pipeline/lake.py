@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +22,7 @@ from services.pipeline.event_table import PARTITION_COLUMNS, EventTable, models_
 
 # A commit log of more than this many entries is condensed into a checkpoint, so that opening stays cheap.
 _CONFIGURATION = {"delta.checkpointInterval": "50"}
+Key = TypeVar("Key", int, str)
 ROWS_AT_A_TIME = 100_000
 ROWS_PER_BATCH = 100_000
 _FIRST_OF_1970 = date(1970, 1, 1).toordinal()
@@ -189,14 +190,14 @@ class LakeTable:
         at first may have been sent again.
         False when others have written to the day meanwhile: then what they wrote to is as it was.
         """
-        groups = _warehouse_groups(_files(DeltaTable(self.url)), day)
-        are_tidy = [self._tidy_warehouses(warehouses, day) for warehouses in groups]
+        some_at_a_time = _warehouse_groups(_files(DeltaTable(self.url)), day)
+        are_tidy = [self._tidy_warehouses(warehouses, day) for warehouses in some_at_a_time]
         return all(are_tidy)
 
     def _tidy_warehouses(self, warehouses: Collection[str], day: date) -> bool:
         table = DeltaTable(self.url)
         names = ", ".join(f'"{name}"' for name in self._rows.schema.names)
-        quoted = ", ".join("'" + warehouse.replace("'", "''") + "'" for warehouse in warehouses)
+        partitions = ", ".join(map(quoted, warehouses))
         rows = (
             QueryBuilder()
             .register("events", table)
@@ -204,7 +205,7 @@ class LakeTable:
                 f"""
                 SELECT {names}
                   FROM (SELECT *, row_number() OVER (PARTITION BY {self._identity} ORDER BY "offset" DESC) AS place
-                          FROM events WHERE "date" = DATE '{day}' AND "warehousePartition" IN ({quoted}))
+                          FROM events WHERE "date" = DATE '{day}' AND "warehousePartition" IN ({partitions}))
                  WHERE place = 1
                 """
             )
@@ -215,7 +216,7 @@ class LakeTable:
                 # The engine answers in view types, which would be kept in the file and which readers cannot compare.
                 pa.RecordBatchReader.from_stream(rows).cast(self._rows.schema),
                 mode="overwrite",
-                predicate=f"date = '{day}' AND \"warehousePartition\" IN ({quoted})",
+                predicate=f"date = '{day}' AND \"warehousePartition\" IN ({partitions})",
                 writer_properties=_ZSTD,
             )
         except CommitFailedError:
@@ -407,16 +408,21 @@ def _warehouse_groups(files: pa.Table, day: date) -> list[list[str]]:
     for date_, warehouse, rows in zip(*columns, strict=True):
         if date_ == day:
             rows_per_warehouse[warehouse] += rows or 0
-    groups: list[list[str]] = []
+    return groups(rows_per_warehouse, ROWS_AT_A_TIME)
+
+
+def groups(rows: Mapping[Key, int], most: int) -> list[list[Key]]:
+    """The keys in order, so many together that they have at most so many rows, unless one alone has more."""
+    found: list[list[Key]] = []
     together = 0
-    for warehouse in sorted(rows_per_warehouse):
-        together += rows_per_warehouse[warehouse]
-        if groups and together <= ROWS_AT_A_TIME:
-            groups[-1].append(warehouse)
+    for key in sorted(rows):
+        together += rows[key]
+        if found and together <= most:
+            found[-1].append(key)
         else:
-            groups.append([warehouse])
-            together = rows_per_warehouse[warehouse]
-    return groups
+            found.append([key])
+            together = rows[key]
+    return found
 
 
 def days_since_1970(dates: "pa.ChunkedArray[Any]") -> list[int]:
@@ -447,8 +453,12 @@ def _in_partitions(days: Collection[int], warehouse_id: str | None) -> str:
 
 
 def _of_warehouse(warehouse_id: str) -> str:
-    quoted = warehouse_id.replace("'", "''")
-    return f"warehouse_id = '{quoted}'"
+    return f"warehouse_id = {quoted(warehouse_id)}"
+
+
+def quoted(text: str) -> str:
+    """A string literal of SQL, where there are no parameters."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _date_range_conditions(days: Collection[int]) -> list[str]:
@@ -468,13 +478,4 @@ def _date_ranges(files: pa.Table) -> list[tuple[int, int]]:
     if files.num_rows:
         for day, rows in zip(days_since_1970(files["partition.date"]), files["num_records"], strict=True):
             rows_per_date[day] += rows.as_py() or 0
-    ranges: list[tuple[int, int]] = []
-    rows = 0
-    for day in sorted(rows_per_date):
-        rows += rows_per_date[day]
-        if ranges and rows <= ROWS_AT_A_TIME:
-            ranges[-1] = ranges[-1][0], day
-        else:
-            ranges.append((day, day))
-            rows = rows_per_date[day]
-    return ranges
+    return [(days[0], days[-1]) for days in groups(rows_per_date, ROWS_AT_A_TIME)]

@@ -12,8 +12,7 @@ from services.pipeline.jobs import blocking_rules
 from services.pipeline.jobs.blocking_rules import BadRow
 from services.pipeline.jobs.contract import LEDGER_ENTRIES
 from services.pipeline.jobs.fence import Fence
-from services.pipeline.jobs.sink import quoted
-from services.pipeline.lake import PartitionedTable, nearest_date
+from services.pipeline.lake import PartitionedTable, groups, nearest_date, quoted
 
 ROWS_PER_COMMIT = 1_000_000
 MOST_BAD_ROWS = 10_000
@@ -155,18 +154,9 @@ def read_dimensions(url: str) -> Dimensions:
         )
 
 
-def chunks(rows_per_day: dict[int, int]) -> Iterator[list[int]]:
+def chunks(rows_per_day: Mapping[int, int]) -> list[list[int]]:
     """The days in order, so many together that they hold at most ROWS_PER_COMMIT rows, unless one day alone does."""
-    chunk: list[int] = []
-    rows = 0
-    for day in sorted(rows_per_day):
-        if chunk and rows + rows_per_day[day] > ROWS_PER_COMMIT:
-            yield chunk
-            chunk, rows = [], 0
-        chunk.append(day)
-        rows += rows_per_day[day]
-    if chunk:
-        yield chunk
+    return groups(rows_per_day, ROWS_PER_COMMIT)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from adbc_driver_postgresql import dbapi
 
 from libs.events.failpoints import failpoint
 from services.pipeline.jobs.fence import Fence
-from services.pipeline.lake import nearest_date
+from services.pipeline.lake import nearest_date, quoted
 
 _DATE: Final = "DATE '1970-01-01' + day"
 _STOCK_ITEM: Final = {"date": _DATE, "sku": "sku", "warehouse_id": "warehouse_id"}
@@ -103,11 +103,6 @@ def replace_dates(
         connection.commit()
     failpoint(f"batch.{target.table}.committed")
     return inserted
-
-
-def quoted(text: str) -> str:
-    """A string literal of SQL, because the driver takes no parameters where it copies."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _lock_dates(cursor: Any, dataset: str, days: Sequence[int], watermark: int, run_id: UUID) -> str:
