@@ -410,12 +410,16 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._written(batches)
                 return
 
+    def _lease_of(self, batch: PartitionBatch) -> _Lease | None:
+        """The lease that a batch was read under, None once it is over."""
+        lease = self._leases.get(TopicPartition(batch.topic, batch.partition))
+        return lease if lease and lease.epoch == batch.epoch else None
+
     def _writable(self, batches: Iterable[PartitionBatch]) -> list[PartitionBatch]:
         """The batches of partitions that are ours. What follows a part that was put off is put off with it."""
         writable: list[PartitionBatch] = []
         for batch in batches:
-            lease = self._leases.get(TopicPartition(batch.topic, batch.partition))
-            if lease and lease.epoch == batch.epoch:
+            if lease := self._lease_of(batch):
                 (lease.put_off if lease.put_off else writable).append(batch)
         return writable
 
@@ -424,18 +428,17 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]
         TRANSIENT_ERRORS.labels(self._sink.group).inc()
         log.warning("consumer.put_off", group=self._sink.group, error=repr(error), partitions=len(batches))
         for batch in batches:
-            lease = self._leases.get(TopicPartition(batch.topic, batch.partition))
-            if lease and lease.epoch == batch.epoch:
+            if lease := self._lease_of(batch):
                 lease.fail(batch)
 
     def _lose(self, batches: Iterable[PartitionBatch], fenced: Collection[TopicPartition]) -> None:
         """Give up the leases of these batches that were fenced; a later lease of the same partition goes on."""
-        epochs = {TopicPartition(batch.topic, batch.partition): batch.epoch for batch in batches}
-        partitions = [place for place in fenced if place in self._leases and self._leases[place].epoch == epochs[place]]
+        read = [TopicPartition(batch.topic, batch.partition) for batch in batches if self._lease_of(batch)]
+        partitions = [partition for partition in read if partition in fenced]
         FENCED.labels(self._sink.group).inc(len(partitions))
         log.warning("consumer.fenced", group=self._sink.group, partitions=[list(item) for item in sorted(partitions)])
         for partition in partitions:
-            self._leases.pop(partition, None)
+            del self._leases[partition]
         self._lost.update(partitions)
         self._lost_at = time.monotonic()
 
