@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any, LiteralString
+from collections.abc import Iterator, Mapping
+from typing import Any, LiteralString, Self
 
+import asyncpg
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, ValidatorFunctionWrapHandler
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
@@ -47,6 +48,17 @@ class ApiModel(BaseModel):
         if _SUSPECT.search(value) and (unstorable := list(_unstorable(json.loads(value), ()))):
             raise ValidationError.from_exception_data(cls.__name__, unstorable)
         return body
+
+
+class RowModel(ApiModel):
+    """A response body made from a database row, whose enums are text."""
+
+    model_config = ConfigDict(strict=False)
+
+    @classmethod
+    def of(cls, row: asyncpg.Record | Mapping[str, Any]) -> Self:
+        """The body with the columns of the row that it has fields for."""
+        return cls(**{name: row[name] for name in cls.model_fields})
 
 
 def _unstorable(value: Any, loc: tuple[str | int, ...]) -> Iterator[InitErrorDetails]:

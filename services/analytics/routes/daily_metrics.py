@@ -1,14 +1,13 @@
 """Metrics that the daily batch calculates, of every date that has not failed its quality check."""
 
-from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
 from libs.chassis.database import ReadConnection
-from libs.chassis.model import ApiModel
+from libs.chassis.model import RowModel
 from libs.chassis.paging import Page, Paging
 from services.analytics import queries
 from services.analytics.routes.parameters import VisibleItems
@@ -28,17 +27,12 @@ AsOf = Annotated[
 DaysOfSupply = Annotated[float | None, Field(description="Stock on hand / velocity over 30 days; null without demand.")]
 
 
-class StockItemFigures(ApiModel):
+class StockItemFigures(RowModel):
     """Figures of a stock item as of the end of a UTC day."""
 
     sku: str
     warehouse_id: str
     as_of: date
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self:
-        """The figures in a row."""
-        return cls(**{name: row[name] for name in cls.model_fields})
 
 
 class TurnoverOut(StockItemFigures):

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from libs.chassis.database import ReadConnection
-from libs.chassis.model import ApiModel
+from libs.chassis.model import ApiModel, RowModel
 from libs.chassis.paging import Page, Paging
 from services.analytics import queries
 from services.analytics.routes.parameters import AnswerCache, VisibleItems, VisibleWarehouses
@@ -58,7 +58,7 @@ class VelocityOut(ApiModel):
         )
 
 
-class TrendOut(ApiModel):
+class TrendOut(RowModel):
     """Trend of the daily demand of a stock item over the last 30 days."""
 
     sku: str
@@ -72,11 +72,6 @@ class TrendOut(ApiModel):
     direction: Literal["UP", "DOWN", "FLAT"]
     revision: int
     calculated_at: datetime
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "TrendOut":
-        """The trend in a row."""
-        return cls(**{name: row[name] for name in cls.model_fields})
 
 
 class TopMoverOut(ApiModel):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import Path, Response
+from fastapi import Path
 from sqlalchemy import ColumnElement, Table, exists, true
 
 from libs.chassis.auth import Principal, require
@@ -49,9 +49,3 @@ _REFUSED = {
     412: "The resource has changed since the ETag in If-Match",
     428: "If-Match is missing",
 }
-
-
-def mark_replayed(response: Response) -> None:
-    """Answer 200 with `Idempotent-Replayed`: the request was carried out before, and nothing has changed now."""
-    response.status_code = 200
-    response.headers["Idempotent-Replayed"] = "true"

@@ -9,9 +9,10 @@ from sqlalchemy import select
 from libs.chassis.database import ReadConnection, WriteConnection, fetch_all
 from libs.chassis.etag import IfMatch, etag
 from libs.chassis.paging import Page, Paging, keyset
+from libs.chassis.replay import mark_replayed
 from services.inventory import catalogue, tables
 from services.inventory.queries.catalogue import category_path
-from services.inventory.routes.access import Operator, Reader, leads_to, mark_replayed, refusals
+from services.inventory.routes.access import Operator, Reader, leads_to, refusals
 from services.inventory.routes.idempotency import Once
 from services.inventory.schemas.catalogue import (
     CategoryId,

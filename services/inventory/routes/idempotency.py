@@ -8,8 +8,9 @@ from fastapi import Depends, Header, Request, Response
 
 from libs.chassis.database import Connection
 from libs.chassis.model import ApiModel
+from libs.chassis.replay import mark_replayed
 from services.inventory.queries import idempotency
-from services.inventory.routes.access import Operator, mark_replayed
+from services.inventory.routes.access import Operator
 from services.inventory.schemas.fields import request_hash
 
 Key = Annotated[str | None, Header(min_length=1, max_length=128, description="Chosen by the caller; never expires.")]

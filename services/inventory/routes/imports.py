@@ -10,9 +10,10 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 
 from libs.chassis.problems import Problem, unavailable
+from libs.chassis.replay import mark_replayed
 from services.inventory import imports
 from services.inventory.imports import Import
-from services.inventory.routes.access import Operator, mark_replayed, refusals
+from services.inventory.routes.access import Operator, refusals
 from services.inventory.routes.bulk import Places, place
 from services.inventory.routes.posting import DatabasePool
 from services.inventory.schemas.imports import ImportKind, ImportOut

@@ -6,11 +6,11 @@ from uuid import UUID
 from fastapi import Depends, Request, Response
 
 from libs.chassis.database import Connection, Pool, acquired
+from libs.chassis.replay import mark_replayed
 from services.inventory.group_commit import GroupCommit
 from services.inventory.outcome import Outcome, Posted, Rejected
 from services.inventory.queries import transactions
 from services.inventory.refusal import UnknownTransaction
-from services.inventory.routes.access import mark_replayed
 from services.inventory.schemas.stock import TransactionOut
 
 

@@ -7,10 +7,11 @@ from fastapi import APIRouter, Query, Response
 
 from libs.chassis.database import Connection, ReadConnection, WriteConnection, acquired, fetch_all
 from libs.chassis.paging import Page, Paging, keyset
+from libs.chassis.replay import mark_replayed
 from services.inventory import reservations
 from services.inventory.queries import reservations as queries
 from services.inventory.refusal import UnknownReservation
-from services.inventory.routes.access import Operator, Reader, leads_to, mark_replayed, refusals, visible_documents
+from services.inventory.routes.access import Operator, Reader, leads_to, refusals, visible_documents
 from services.inventory.routes.idempotency import Once
 from services.inventory.routes.posting import DatabasePool, answer
 from services.inventory.schemas.reservations import (

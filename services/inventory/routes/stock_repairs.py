@@ -7,10 +7,11 @@ from sqlalchemy import select
 
 from libs.chassis.database import Connection, ReadConnection, WriteConnection, fetch_all
 from libs.chassis.paging import Page, Paging, keyset
+from libs.chassis.replay import mark_replayed
 from services.inventory import repairs
 from services.inventory.queries import repairs as queries
 from services.inventory.refusal import UnknownRepair
-from services.inventory.routes.access import Reader, Repairer, leads_to, mark_replayed, refusals, visible_documents
+from services.inventory.routes.access import Reader, Repairer, leads_to, refusals, visible_documents
 from services.inventory.schemas.repairs import StockRepairHeadOut, StockRepairIn, StockRepairOut, StockRepairUndoIn
 from services.inventory.stock import StockItem
 from services.inventory.tables import stock_repair, stock_repair_item

@@ -9,8 +9,9 @@ from sqlalchemy import select
 from libs.chassis.database import ReadConnection, WriteConnection, fetch_all
 from libs.chassis.etag import IfMatch, etag
 from libs.chassis.paging import Page, Paging, keyset
+from libs.chassis.replay import mark_replayed
 from services.inventory import catalogue, tables
-from services.inventory.routes.access import Operator, Reader, WarehouseInPath, leads_to, mark_replayed, refusals
+from services.inventory.routes.access import Operator, Reader, WarehouseInPath, leads_to, refusals
 from services.inventory.routes.idempotency import Once
 from services.inventory.schemas.catalogue import Status, WarehouseIn, WarehouseOut, WarehousePatch
 from services.inventory.schemas.fields import request_hash

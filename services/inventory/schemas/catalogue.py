@@ -6,9 +6,9 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, model_validator
 
-from libs.chassis.model import ApiModel
+from libs.chassis.model import ApiModel, RowModel
 from libs.events.envelope import Identifier, Sku, WarehouseId
-from services.inventory.schemas.fields import Money, Name, Notes, RowModel
+from services.inventory.schemas.fields import Money, Name, Notes
 
 Status = Literal["active", "archived"]
 CategoryId = Annotated[Identifier, Field(description="Category: 1-64 printable characters.")]

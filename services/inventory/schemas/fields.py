@@ -1,13 +1,11 @@
 """Field types that several bodies share, and the hash that tells a repeated request from another one."""
 
 import hashlib
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-import asyncpg
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, PlainSerializer
 
 from libs.chassis.model import ApiModel
 
@@ -80,14 +78,3 @@ def request_hash(body: ApiModel, target: str = "") -> bytes:
     Equal for equal meaning, whatever the spelling of numbers and times.
     """
     return hashlib.sha256((target + body.model_dump_json(exclude_defaults=True)).encode()).digest()
-
-
-class RowModel(ApiModel):
-    """A response body made from a database row, whose enums are text."""
-
-    model_config = ConfigDict(strict=False)
-
-    @classmethod
-    def of(cls, row: asyncpg.Record | Mapping[str, Any]) -> Self:
-        """The body with the columns of the row that it has fields for."""
-        return cls(**{name: row[name] for name in cls.model_fields})

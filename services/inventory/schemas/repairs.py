@@ -7,10 +7,10 @@ from uuid import UUID
 import asyncpg
 from pydantic import Field
 
-from libs.chassis.model import ApiModel
+from libs.chassis.model import ApiModel, RowModel
 from libs.events.envelope import Sku, WarehouseId
 from services.inventory.repair import Change, Repair
-from services.inventory.schemas.fields import Reason, RowModel, request_hash
+from services.inventory.schemas.fields import Reason, request_hash
 
 MOST_REPAIRED = 1_000
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 from pydantic import Field
 
-from libs.chassis.model import ApiModel
+from libs.chassis.model import ApiModel, RowModel
 from libs.events.envelope import Sku, WarehouseId
 from libs.events.inventory import TransactionType
 from services.inventory import reservation
@@ -19,7 +19,6 @@ from services.inventory.schemas.fields import (
     Notes,
     PositiveQuantity,
     Reference,
-    RowModel,
     Source,
     request_hash,
 )

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 from pydantic import Field, model_validator
 
-from libs.chassis.model import ApiModel
+from libs.chassis.model import ApiModel, RowModel
 from libs.chassis.problems import ProblemError
 from libs.events.envelope import Sku, WarehouseId
 from libs.events.inventory import StockStatus, TransactionType
@@ -24,7 +24,6 @@ from services.inventory.schemas.fields import (
     QuantityChange,
     Reason,
     Reference,
-    RowModel,
     Source,
     request_hash,
 )

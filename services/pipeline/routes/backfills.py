@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from libs.chassis.database import WriteConnection
 from libs.chassis.model import ApiModel
 from libs.chassis.problems import RefusalMap
+from libs.chassis.replay import mark_replayed
 from libs.events.envelope import Instant, WarehouseId
 from services.pipeline.jobs import runs
 from services.pipeline.jobs.backfill import Backfill, TooManyIntervals, Which
@@ -101,8 +102,7 @@ async def start_backfill(
         return BackfillOut(intervals=[FilledIntervalOut.of(request.interval, None) for request in requests])
     filled = await runs.fill(connection, body.asked_by(principal.name), key=idempotency_key)
     if not filled.is_new:
-        response.status_code = 200
-        response.headers["Idempotent-Replayed"] = "true"
+        mark_replayed(response)
     return BackfillOut(
         intervals=[FilledIntervalOut.of(interval, run_id) for interval, run_id in filled.run_ids.items()]
     )

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
-from libs.chassis.model import ApiModel
+from libs.chassis.model import ApiModel, RowModel
 from libs.events.envelope import WarehouseId
 from services.pipeline.jobs import freshness
 from services.pipeline.jobs.freshness import Freshness, Success
@@ -180,7 +180,7 @@ class RunOut(ApiModel):
         return cls(status=RunStatus(row["status"]), steps=[StepOut.of(step) for step in steps], **same)
 
 
-class LogLineOut(ApiModel):
+class LogLineOut(RowModel):
     """A line of a run's log."""
 
     at: AwareDatetime
@@ -189,8 +189,3 @@ class LogLineOut(ApiModel):
     level: str
     event: str
     fields: dict[str, Any]
-
-    @classmethod
-    def of(cls, row: asyncpg.Record) -> Self:
-        """A row of `run_log`."""
-        return cls(**{name: row[name] for name in cls.model_fields})

@@ -14,6 +14,7 @@ from libs.chassis.auth import Principal
 from libs.chassis.database import Connection, Pool, ReadConnection, WriteConnection, acquired, fetch_all
 from libs.chassis.paging import Page, Paging, keyset
 from libs.chassis.problems import RefusalMap
+from libs.chassis.replay import mark_replayed
 from libs.events.envelope import Instant, WarehouseId
 from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import run_queries, runs, schedule_queries
@@ -91,8 +92,7 @@ async def start_run(
     check_warehouse(principal, body.warehouse_id)
     started = await runs.start(connection, body.asked_by(principal.name), key=idempotency_key)
     if not started.is_new:
-        response.status_code = 200
-        response.headers["Idempotent-Replayed"] = "true"
+        mark_replayed(response)
     response.headers["Location"] = f"{request.url.path}/{started.run_id}"
     return await _shown(connection, started.run_id, principal)
 

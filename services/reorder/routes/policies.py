@@ -11,6 +11,7 @@ from libs.chassis import etag
 from libs.chassis.database import ReadConnection, WriteConnection
 from libs.chassis.model import ApiModel
 from libs.chassis.paging import Page, Paging
+from libs.chassis.replay import mark_replayed
 from libs.events.envelope import Count, Sku, WarehouseId
 from services.reorder import planning
 from services.reorder.queries import policies
@@ -74,8 +75,7 @@ async def create_reorder_policy(
     item = StockItem(body.sku, body.warehouse_id)
     row, created = await planning.create_policy(connection, item, body.kind, body.reorder_point, body.order_up_to)
     if not created:
-        response.status_code = 200
-        response.headers["Idempotent-Replayed"] = "true"
+        mark_replayed(response)
     return _answer(row, response)
 
 
