@@ -103,8 +103,14 @@ class _Spark(Engine):
 
 
 def _batches(result: str, schema: pa.Schema) -> pa.RecordBatchReader:
-    batches = dataset(result).to_batches(batch_size=ROWS_PER_BATCH)
+    # File by file, because a dataset's batches are no larger than its row groups.
+    batches = (batch for file in dataset(result).files for batch in _rows_of(file))
     return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in batches))
+
+
+def _rows_of(file: str) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(file) as opened:
+        yield from opened.iter_batches(batch_size=ROWS_PER_BATCH)
 
 
 _DUCKDB_TYPES = {
