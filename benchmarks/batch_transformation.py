@@ -25,6 +25,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from ibis import ir
 
 from benchmarks import report
 from benchmarks.machine import machine
@@ -71,6 +72,14 @@ def make_entries(path: Path, entries: int) -> None:
     ).write_parquet(path, compression="zstd")
 
 
+def metrics(entries: ir.Table) -> ir.Table:
+    """Every metric of windows per stock item and day with movements, by the expressions of the job."""
+    days = transformation.item_days(entries)
+    so_far = ibis.cumulative_window(group_by=ITEM, order_by="day")
+    stock = days.select(*ITEM, "day", quantity_on_hand=days.net_change.sum().over(so_far))
+    return transformation.metrics(days, stock)
+
+
 def with_ibis(engine_name: str) -> Callable[[Path, Path], None]:
     """Our own expressions, on an engine."""
 
@@ -80,10 +89,7 @@ def with_ibis(engine_name: str) -> Callable[[Path, Path], None]:
             entries = engine.read(
                 [str(source)], pa.schema([contract.LEDGER_ENTRIES.schema.field(name) for name in names])
             )
-            days = transformation.item_days(entries)
-            so_far = ibis.cumulative_window(group_by=ITEM, order_by="day")
-            stock = days.select(*ITEM, "day", quantity_on_hand=days.net_change.sum().over(so_far))
-            rows = engine.rows(transformation.metrics(days, stock), RESULT)
+            rows = engine.rows(metrics(entries), RESULT)
             with pq.ParquetWriter(target, RESULT, compression="zstd") as writer:
                 for batch in rows:
                     writer.write_batch(batch)

@@ -35,10 +35,10 @@ async def measure(rounds: int, seconds: float) -> None:
     async with stand() as ours:
         for _ in range(rounds):
             for read, (of_ours, _) in figures.items():
-                of_ours.append(await _reads_per_second(ours.api_url, ours.token, READS[read], seconds))
+                of_ours.append(await reads_per_second(ours.api_url, ours.token, READS[read], seconds))
             async with _peer(ours) as url:
                 for read, (_, of_peer) in figures.items():
-                    of_peer.append(await _reads_per_second(url, "", READS[read], seconds))
+                    of_peer.append(await reads_per_second(url, "", READS[read], seconds))
     medians = {read: (median(of_ours), median(of_peer)) for read, (of_ours, of_peer) in figures.items()}
     unit = "times the reads/s of the peer"
     report.write(
@@ -55,7 +55,8 @@ async def measure(rounds: int, seconds: float) -> None:
     )
 
 
-async def _reads_per_second(url: str, token: str, path: Callable[[], str], seconds: float) -> float:
+async def reads_per_second(url: str, token: str, path: Callable[[], str], seconds: float) -> float:
+    """Answers per second over all connections, each asking for path after path. Every one must be 200."""
     load = await get_repeatedly(url, path, token=token, connections=CONNECTIONS, seconds=seconds)
     assert set(load.statuses) == {200}, f"unexpected answers: {load.statuses}"
     return load.per_second(200)

@@ -35,6 +35,8 @@ from tests.stack import Database, migrate
 
 PARTITIONS = 12
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+EMBEDDED_BROKER = {"KAFKA_FETCH_PAUSE_MS": "50", "ARCHIVE_FLUSH_SECONDS": "5"}
+"""As in the local stack: the embedded broker answers empty fetches at once, which would be all that one sees."""
 WARM_UP_SHARE = 0.1
 """Of the events: until then the process imports, claims and fills its caches."""
 
@@ -143,7 +145,7 @@ async def full_topic(events: int, items: int) -> AsyncIterator[tuple[Database, d
             await migrate(database.superuser_url)
             kafka = KafkaSettings(bootstrap_servers=servers.kafka_bootstrap_servers, partitions=PARTITIONS)
             await fill(kafka, sales(events, items))
-            yield database, pipeline_environment(database, kafka, Path(name))
+            yield database, pipeline_environment(database, kafka, Path(name)) | EMBEDDED_BROKER
 
 
 async def measure(
