@@ -69,6 +69,7 @@ def write_demand(path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * MOST_SECONDS)
 def test_all_sums_of_five_million_entries(tmp_path: Path) -> None:
     path = tmp_path / "entries.parquet"
     units = make_entries(path)
