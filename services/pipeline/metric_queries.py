@@ -65,10 +65,13 @@ async def count_active(connection: Connection, day: date) -> int:
     return count
 
 
-async def take_dirty(connection: Connection, after: StockItem, limit: int) -> list[asyncpg.Record]:
-    """All marks of the next `limit` stock items after the given one, taken off the list.
+async def take_dirty(
+    connection: Connection, after: StockItem, most_items: int, most_marks: int
+) -> list[asyncpg.Record]:
+    """The marks of the next stock items after the given one, taken off the list.
 
-    Marks that another process is taking are skipped. Only committed marks are seen, so what they announce is visible
+    At most so many marks: the last stock item may keep some, and those behind it keep theirs. Marks that another
+    process is taking are skipped. Only committed marks are seen, so what they announce is visible
     to every later statement.
     """
     return await connection.fetch(
@@ -79,13 +82,15 @@ async def take_dirty(connection: Connection, after: StockItem, limit: int) -> li
         taken AS MATERIALIZED (
             SELECT mark.sku, mark.warehouse_id, mark.id
               FROM item JOIN dirty_stock_item AS mark USING (sku, warehouse_id)
+             ORDER BY mark.sku, mark.warehouse_id, mark.id LIMIT $4
                FOR UPDATE OF mark SKIP LOCKED)
         DELETE FROM dirty_stock_item AS dirty USING taken
          WHERE (dirty.sku, dirty.warehouse_id, dirty.id) = (taken.sku, taken.warehouse_id, taken.id)
         RETURNING dirty.sku, dirty.warehouse_id, dirty.bucket_start, dirty.transaction_type
         """,
         *after,
-        limit,
+        most_items,
+        most_marks,
     )
 
 

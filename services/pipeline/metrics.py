@@ -2,9 +2,9 @@
 
 It also keeps the history of products, categories and warehouses, by which movements are enriched.
 
-One pass takes every stock item that is marked, once. The next one begins at least `metrics_interval_seconds` after its
-end, however long it took: so of one stock item and of one hourly bucket there are no two events of a kind less than
-that apart, unless the process is restarted.
+One pass takes every stock item that is marked, once; of a long history of marks, a part. The next one begins at least
+`metrics_interval_seconds` after its end, however long it took: so of one stock item and of one hourly bucket there are
+no two events of a kind less than that apart, unless the process is restarted.
 """
 
 import asyncio
@@ -28,6 +28,8 @@ from services.pipeline.settings import Settings
 POLL_SECONDS = 0.25
 BACK_OFF_SECONDS = 2.0
 TOP_MOVERS = 100
+MARKS_PER_BATCH = 50_000
+"""So many changed buckets one transaction takes, however long nobody has calculated anything."""
 _BEFORE_ALL: StockItem = ("", "")
 
 CALCULATED = Counter("stockflow_metrics_calculated_total", "Stock items calculated.")
@@ -130,7 +132,8 @@ class Metrics:
         calculation has a larger revision.
         """
         async with acquired(self._pool) as connection, connection.transaction():
-            marks = await metric_queries.take_dirty(connection, after, self._settings.metrics_batch_items)
+            most_items = self._settings.metrics_batch_items
+            marks = await metric_queries.take_dirty(connection, after, most_items, MARKS_PER_BATCH)
             if not marks:
                 return None
             items = sorted({(mark["sku"], mark["warehouse_id"]) for mark in marks})

@@ -211,6 +211,27 @@ async def test_a_flushed_redis_is_rebuilt_before_the_next_pass(
     assert len(await store.hgetall("stock:metrics:BERLIN-1")) == 10
 
 
+async def test_a_long_history_of_marks_is_taken_in_parts(
+    metrics: Metrics, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.pipeline.metrics.MARKS_PER_BATCH", 3)
+    await apply(connection, *[an_inventory_update(sku, 1) for sku in ("A", "B", "C")])
+    await connection.execute(
+        """
+        INSERT INTO dirty_stock_item (sku, warehouse_id)
+        SELECT sku, 'BERLIN-1' FROM unnest('{A,B}'::text[]) AS sku CROSS JOIN generate_series(1, 4)
+        """
+    )
+    left = []
+    while await metric_queries.has_dirty(connection):
+        await calculate(metrics)
+        left.append(await connection.fetchval("SELECT count(*) FROM dirty_stock_item"))
+
+    assert left == [4, 1, 0]
+    velocities = [event["sku"] for event in await published(connection) if event["eventType"] == "VELOCITY_CALCULATED"]
+    assert velocities == ["A", "B", "C", "A", "B", "B"]
+
+
 async def test_when_the_day_advances_items_whose_windows_move_are_calculated_again(
     metrics: Metrics, connection: Connection
 ) -> None:
