@@ -23,7 +23,10 @@ async def serve(stack: Stack) -> None:
     """Start the stack, say where it is, and keep it running until this task is cancelled."""
     print("Starting servers and services ...", flush=True)
     if MAIL not in processes_for(os.environ):
-        print("No mails are sent, but kept: SMTP_URL is not set.", flush=True)
+        print(
+            "No mails are sent: SMTP_URL is not set. Mails are kept; alerts wait until MAIL_RECIPIENTS is set, too.",
+            flush=True,
+        )
     async with stack:
         print(_welcome(stack), flush=True)
         await asyncio.Event().wait()

@@ -1,7 +1,8 @@
 """Low stock alerts: when a stock item is short, how bad that is, and what becomes of its alert.
 
 A stock item has at most one live alert. It is told of once when it opens, again only when it gets worse than what was
-told or when its snooze ends, and once when the stock has recovered.
+told or when its snooze ends, and once when the stock has recovered. An event tells other services at once; a mail waits
+until somebody can be told.
 """
 
 from collections.abc import Sequence
@@ -40,6 +41,9 @@ class Notice(StrEnum):
     ESCALATED = "escalated"
     REMINDED = "reminded"
     RECOVERED = "recovered"
+
+
+_OVER: Final[dict[str, Any]] = {"status": Status.RESOLVED, "snoozed_until": None, "event_due_at": None}
 
 
 class UnknownAlert(Exception):
@@ -134,8 +138,14 @@ class Alert:
     snoozed_until: datetime | None = None
     resolved_at: datetime | None = None
     resolved_by: str | None = None
+    event_due_at: datetime | None = None
+    """Since when there is something to tell other services."""
+    announced_severity: Severity | None = None
+    """The worst that an event has told."""
     notice: Notice | None = None
+    """What there is to tell people."""
     told_severity: Severity | None = None
+    """The worst that a mail has told."""
     thread_id: str | None = None
 
 
@@ -201,9 +211,14 @@ def severity_rank(severity: Severity) -> int:
     return _RANK[severity]
 
 
-def told(alert: Alert, thread_id: str | None) -> Alert:
-    """The alert after its notice was sent, in the mail thread that it belongs to from now on."""
-    worst = max(alert.severity, alert.told_severity or alert.severity, key=_RANK.__getitem__)
+def announced(alert: Alert) -> Alert:
+    """The alert after its event was published."""
+    return replace(alert, event_due_at=None, announced_severity=_worst(alert, alert.announced_severity))
+
+
+def told(alert: Alert, thread_id: str) -> Alert:
+    """The alert after its notice was mailed, in the mail thread that it belongs to from now on."""
+    worst = _worst(alert, alert.told_severity)
     return replace(alert, notice=None, told_severity=worst, thread_id=alert.thread_id or thread_id)
 
 
@@ -232,7 +247,7 @@ def resolve(alert: Alert, by: str, now: datetime) -> Alert:
     """Over, as somebody says. While the stock item is short, the next check opens another one."""
     if alert.status is Status.RESOLVED:
         return alert
-    return _revise(alert, now, status=Status.RESOLVED, snoozed_until=None, resolved_at=now, resolved_by=by, notice=None)
+    return _revise(alert, now, **_OVER, resolved_at=now, resolved_by=by, notice=None)
 
 
 def _severity(stock: ItemStock, risk: float, accepted_risk: float) -> Severity | None:
@@ -264,6 +279,7 @@ def _open(item: StockItem, found: Shortage, now: datetime, new_id: UUID) -> Aler
         revision=1,
         opened_at=now,
         updated_at=now,
+        event_due_at=now,
         notice=Notice.OPENED,
         **asdict(found),
     )
@@ -271,13 +287,29 @@ def _open(item: StockItem, found: Shortage, now: datetime, new_id: UUID) -> Aler
 
 def _news(live: Alert, found: Shortage, now: datetime) -> dict[str, Any]:
     """What changes besides the figures: an alert that has to be told of again is open again."""
-    if live.notice is Notice.OPENED or (live.snoozed_until is not None and live.snoozed_until > now):
+    if live.snoozed_until is not None and live.snoozed_until > now:
         return {}
     if live.snoozed_until is not None:
-        return {"status": Status.OPEN, "snoozed_until": None, "notice": Notice.REMINDED}
-    if _RANK[found.severity] > _RANK[live.told_severity or found.severity] and live.notice is None:
-        return {"status": Status.OPEN, "notice": Notice.ESCALATED}
-    return {}
+        return {
+            "status": Status.OPEN,
+            "snoozed_until": None,
+            "event_due_at": live.event_due_at or now,
+            "notice": live.notice or Notice.REMINDED,
+        }
+    changes: dict[str, Any] = {}
+    if live.event_due_at is None and _is_worse(found.severity, live.announced_severity):
+        changes["event_due_at"] = now
+    if live.notice is None and _is_worse(found.severity, live.told_severity):
+        changes["notice"] = Notice.ESCALATED
+    return {"status": Status.OPEN, **changes} if changes else {}
+
+
+def _is_worse(severity: Severity, known: Severity | None) -> bool:
+    return known is not None and _RANK[severity] > _RANK[known]
+
+
+def _worst(alert: Alert, known: Severity | None) -> Severity:
+    return max(alert.severity, known or alert.severity, key=_RANK.__getitem__)
 
 
 def _recover(live: Alert, found: Figures | None, now: datetime) -> Alert:
@@ -285,7 +317,7 @@ def _recover(live: Alert, found: Figures | None, now: datetime) -> Alert:
     # Nobody is told of the end of what nobody was told of.
     notice = None if is_asleep or live.notice is Notice.OPENED else Notice.RECOVERED
     state = {} if found is None else asdict(found)
-    return _revise(live, now, **state, status=Status.RESOLVED, snoozed_until=None, resolved_at=now, notice=notice)
+    return _revise(live, now, **state, **_OVER, resolved_at=now, notice=notice)
 
 
 def _check_live(alert: Alert) -> None:

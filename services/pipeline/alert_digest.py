@@ -26,6 +26,16 @@ class Circle:
         """Who hears of this warehouse: its own recipients, else everybody."""
         return tuple(sorted(set(self.by_warehouse.get(warehouse_id, self.everybody))))
 
+    @property
+    def is_general(self) -> bool:
+        """Whether somebody hears of a warehouse that is no exception."""
+        return bool(self.everybody)
+
+    @property
+    def exceptions(self) -> list[str]:
+        """The warehouses that nobody hears of though somebody does of others, or the other way round."""
+        return sorted(name for name, own in self.by_warehouse.items() if bool(own) != self.is_general)
+
 
 @dataclass(frozen=True, slots=True)
 class Digest:
@@ -44,14 +54,13 @@ def digests(
     digest_id: UUID,
     now: datetime,
 ) -> list[Digest]:
-    """The mails that tell of these alerts, each alert in one of them; of warehouses without recipients there is none.
+    """The mails that tell of these alerts, each alert in one of them. Their warehouses all have recipients.
 
     A digest about alerts that were told of before is a reply to the mails that did.
     """
     by_recipients: dict[tuple[str, ...], list[Alert]] = defaultdict(list)
     for alert in alerts:
         by_recipients[circle.of(alert.warehouse_id)].append(alert)
-    by_recipients.pop((), None)
     return [
         Digest(_mail(told, recipients, names, sender, f"alerts.{digest_id}.{number}", now), told)
         for number, (recipients, told) in enumerate(sorted(by_recipients.items()))

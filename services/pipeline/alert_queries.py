@@ -12,6 +12,7 @@ from libs.chassis.database import Connection, fetch_all
 from libs.chassis.paging import PageRequest, keyset
 from libs.events.analytics import Severity
 from services.pipeline.alert import Alert, ItemStock, Notice, Status, StockItem
+from services.pipeline.alert_digest import Circle
 from services.pipeline.tables import alert
 
 _STOCK = """
@@ -20,6 +21,7 @@ _STOCK = """
            coalesce(demand_90, 0) AS demand_90
       FROM inventory.stock_levels_v1 AS level LEFT JOIN stock_metrics_v1 AS metric USING (sku, warehouse_id)
 """
+_TO_TELL = "notice IS NOT NULL AND status <> 'snoozed'"
 
 
 async def stock_page(connection: Connection, after: StockItem, limit: int) -> list[ItemStock]:
@@ -54,13 +56,40 @@ async def lock_live(connection: Connection) -> dict[StockItem, Alert]:
     return {(row["sku"], row["warehouse_id"]): _alert(row) for row in rows}
 
 
-async def lock_untold(connection: Connection, limit: int) -> list[Alert]:
-    """The next alerts of which there is something to tell, by warehouse and sku, locked."""
+async def lock_unannounced(connection: Connection, limit: int) -> list[Alert]:
+    """The next alerts that an event is due of, by warehouse and sku, locked."""
     rows = await connection.fetch(
-        "SELECT * FROM alert WHERE notice IS NOT NULL ORDER BY warehouse_id, sku, alert_id LIMIT $1 FOR NO KEY UPDATE",
+        """
+        SELECT * FROM alert WHERE event_due_at IS NOT NULL
+         ORDER BY warehouse_id, sku, alert_id LIMIT $1 FOR NO KEY UPDATE
+        """,
         limit,
     )
     return [_alert(row) for row in rows]
+
+
+async def lock_untold(connection: Connection, circle: Circle, limit: int) -> list[Alert]:
+    """The next alerts of which there is something to tell somebody now, by warehouse and sku, locked."""
+    rows = await connection.fetch(
+        f"""
+        SELECT * FROM alert WHERE {_TO_TELL} AND (warehouse_id = ANY($1)) <> $2
+         ORDER BY warehouse_id, sku, alert_id LIMIT $3 FOR NO KEY UPDATE
+        """,
+        circle.exceptions,
+        circle.is_general,
+        limit,
+    )
+    return [_alert(row) for row in rows]
+
+
+async def count_without_recipients(connection: Connection, circle: Circle) -> int:
+    """How many alerts there would be something to tell of now, if somebody heard of their warehouses."""
+    count: int = await connection.fetchval(
+        f"SELECT count(*) FROM alert WHERE {_TO_TELL} AND (warehouse_id = ANY($1)) = $2",
+        circle.exceptions,
+        circle.is_general,
+    )
+    return count
 
 
 async def lock(connection: Connection, alert_id: UUID) -> Alert | None:
@@ -88,8 +117,9 @@ async def save(connection: Connection, alerts: Sequence[Alert]) -> None:
                revision = excluded.revision, updated_at = excluded.updated_at,
                acknowledged_at = excluded.acknowledged_at, acknowledged_by = excluded.acknowledged_by,
                snoozed_until = excluded.snoozed_until, resolved_at = excluded.resolved_at,
-               resolved_by = excluded.resolved_by, notice = excluded.notice, told_severity = excluded.told_severity,
-               thread_id = excluded.thread_id
+               resolved_by = excluded.resolved_by, event_due_at = excluded.event_due_at,
+               announced_severity = excluded.announced_severity, notice = excluded.notice,
+               told_severity = excluded.told_severity, thread_id = excluded.thread_id
         """,
         [asdict(changed) for changed in alerts],
     )
@@ -145,12 +175,13 @@ async def list_alerts(
 
 
 def _alert(row: asyncpg.Record) -> Alert:
-    told, notice = row["told_severity"], row["notice"]
+    announced, told, notice = row["announced_severity"], row["told_severity"], row["notice"]
     return Alert(
         **{
             **row,
             "status": Status(row["status"]),
             "severity": Severity(row["severity"]),
+            "announced_severity": announced and Severity(announced),
             "told_severity": told and Severity(told),
             "notice": notice and Notice(notice),
         }

@@ -88,6 +88,8 @@ alert = Table(
     Column("snoozed_until", DateTime(timezone=True)),
     Column("resolved_at", DateTime(timezone=True)),
     Column("resolved_by", Text),
+    Column("event_due_at", DateTime(timezone=True)),
+    Column("announced_severity", Text),
     Column("notice", Text),
     Column("told_severity", Text),
     Column("thread_id", Text),

@@ -13,14 +13,14 @@ from uuid import uuid4
 from libs.chassis.database import acquired
 from libs.events import outbox
 from services.pipeline import alert, alert_queries, mail_queries
-from services.pipeline.alert import Alert, ItemStock, Notice, Replenishment, Shortage, StockItem
+from services.pipeline.alert import Alert, ItemStock, Replenishment, Shortage, StockItem
 from services.pipeline.alert_digest import Circle, Digest, digests
 from services.pipeline.alert_events import low_stock_alert
 from services.pipeline.jobs import fence
 from services.pipeline.jobs.step import Context, StepResult
-from services.pipeline.settings import Settings
 
 CHUNK: Final = 5_000
+MOST_EVENTS: Final = 500
 MOST_IN_A_DIGEST: Final = 500
 
 
@@ -45,26 +45,42 @@ async def check_low_stock(context: Context) -> StepResult:
         rows_out=len(changed),
         figures={"short": len(short), **severities},
         reads=("postgres:inventory.stock_levels_v1", "postgres:pipeline.stock_metrics_v1"),
-        writes=("postgres:pipeline.alert",),
+        writes={"postgres:pipeline.alert": len(changed)},
     )
 
 
 async def send_notifications(context: Context) -> StepResult:
     """Tell of what has changed: events for reorder and others, mails to those concerned.
 
-    Events and mails are written in the transaction that marks the alerts as told, so that each change is told once; the
-    processes `relay` and `mail` send them. Dashboards see the alerts in `alerts_v1`.
+    Each is written in the transaction that marks the alerts as told by it, so that each change is told once; the
+    processes `relay` and `mail` send them. What nobody can be told waits until recipients are set. Dashboards see the
+    alerts in `alerts_v1`.
     """
-    told, mails = 0, 0
-    while alerts := await _tell(context.settings, context):
-        told, mails = told + len(alerts[0]), mails + alerts[1]
-        context.progress(told, told)
+    settings = context.settings
+    circle = Circle(settings.mail_recipients, settings.mail_warehouse_recipients)
+    events, told, mails = 0, 0, 0
+    while announced := await _announce(context):
+        events += announced
+        context.progress(events, events)
+    while made := await _tell(context, circle):
+        told, mails = told + sum(len(digest.alerts) for digest in made), mails + len(made)
+        context.progress(events + told, events + told)
+    async with acquired(context.pool) as connection:
+        without_recipients = await alert_queries.count_without_recipients(connection, circle)
+    context.log(
+        "low_stock.told",
+        level="warning" if without_recipients else "info",
+        events=events,
+        alerts=told,
+        mails=mails,
+        no_recipients=without_recipients,
+    )
     return StepResult(
         rows_in=told,
-        rows_out=mails,
-        figures={"mails": mails},
+        rows_out=events + mails,
+        figures={"events": events, "mails": mails, "noRecipients": without_recipients},
         reads=("postgres:pipeline.alert", "postgres:inventory.products_v1"),
-        writes=("postgres:pipeline.alert", "postgres:pipeline.mail", "kafka:analytics-events"),
+        writes={"postgres:pipeline.alert": None, "postgres:pipeline.mail": mails, "kafka:analytics-events": events},
     )
 
 
@@ -98,26 +114,28 @@ def _follow(
     return [changed for changed in followed if changed]
 
 
-async def _tell(settings: Settings, context: Context) -> tuple[list[Alert], int] | None:
-    """Tell of the next alerts in one transaction; them, and how many mails that made. None when all is told."""
-    circle = Circle(settings.mail_recipients, settings.mail_warehouse_recipients)
+async def _announce(context: Context) -> int:
+    """Publish the next events in one transaction; how many. 0 when none is due."""
     async with fence.transaction(context) as connection:
-        alerts = await alert_queries.lock_untold(connection, MOST_IN_A_DIGEST)
-        if not alerts:
-            return None
-        await outbox.enqueue(
-            connection, [low_stock_alert(told) for told in alerts if told.notice is not Notice.RECOVERED]
-        )
+        alerts = await alert_queries.lock_unannounced(connection, MOST_EVENTS)
+        await outbox.enqueue(connection, [low_stock_alert(due) for due in alerts])
+        await alert_queries.save(connection, [alert.announced(due) for due in alerts])
+    return len(alerts)
+
+
+async def _tell(context: Context, circle: Circle) -> list[Digest]:
+    """Mail of the next alerts in one transaction; what was mailed. Nothing when all is told that somebody can be."""
+    async with fence.transaction(context) as connection:
+        alerts = await alert_queries.lock_untold(connection, circle, MOST_IN_A_DIGEST)
         made: list[Digest] = digests(
             alerts,
             circle,
             names=await alert_queries.product_names(connection, {told.sku for told in alerts}),
-            sender=settings.mail_from,
+            sender=context.settings.mail_from,
             digest_id=uuid4(),
             now=datetime.now(UTC),
         )
         for digest in made:
             await mail_queries.enqueue(connection, digest.mail)
-        thread_of = {told.alert_id: digest.mail.message_id for digest in made for told in digest.alerts}
-        await alert_queries.save(connection, [alert.told(it, thread_of.get(it.alert_id)) for it in alerts])
-    return alerts, len(made)
+            await alert_queries.save(connection, [alert.told(it, digest.mail.message_id) for it in digest.alerts])
+    return made

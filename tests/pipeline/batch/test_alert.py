@@ -41,7 +41,11 @@ def followed(live: Alert | None, found: Figures | None, now: datetime = LATER) -
 
 
 def a_told_alert(severity: Severity = Severity.WARNING) -> Alert:
-    return alert.told(followed(None, a_shortage(severity), NOW), "<first@example.org>")
+    return alert.told(an_announced_alert(severity), "<first@example.org>")
+
+
+def an_announced_alert(severity: Severity = Severity.WARNING) -> Alert:
+    return alert.announced(followed(None, a_shortage(severity), NOW))
 
 
 @pytest.mark.parametrize(
@@ -91,13 +95,40 @@ def test_what_gets_worse_is_told_again_even_if_somebody_looks_after_it() -> None
 
 
 def test_back_and_forth_is_told_once() -> None:
-    worse = alert.told(followed(a_told_alert(), a_shortage(Severity.ERROR)), None)
+    worse = alert.told(alert.announced(followed(a_told_alert(), a_shortage(Severity.ERROR))), "<second@example.org>")
     better = followed(worse, a_shortage(Severity.WARNING))
 
     again = followed(better, a_shortage(Severity.ERROR))
 
-    assert again.notice is None
+    assert (again.notice, again.event_due_at) == (None, None)
     assert again.thread_id == "<first@example.org>"
+
+
+def test_what_no_mail_could_tell_yet_is_announced_once_and_again_when_it_gets_worse() -> None:
+    waiting = an_announced_alert()
+
+    same = followed(waiting, a_shortage(available=4))
+    worse = followed(alert.acknowledge(waiting, "Ada", LATER), a_shortage(Severity.CRITICAL))
+    worst = followed(alert.announced(worse), a_shortage(Severity.CRITICAL, available=3))
+
+    assert (same.event_due_at, same.notice) == (None, Notice.OPENED)
+    assert (worse.event_due_at, worse.notice, worse.status) == (LATER, Notice.OPENED, Status.OPEN)
+    assert (worst.event_due_at, worst.notice) == (None, Notice.OPENED)
+
+
+def test_an_alert_that_was_snoozed_before_anybody_was_told_is_new_when_the_snooze_ends() -> None:
+    snoozed = alert.snooze(an_announced_alert(), LATER, NOW)
+
+    after = followed(snoozed, a_shortage(), LATER)
+
+    assert (after.status, after.notice, after.event_due_at) == (Status.OPEN, Notice.OPENED, LATER)
+
+
+def test_what_is_over_is_not_announced() -> None:
+    opened = followed(None, a_shortage(), NOW)
+
+    assert followed(opened, None).event_due_at is None
+    assert alert.resolve(opened, "Ada", LATER).event_due_at is None
 
 
 def test_a_snoozed_alert_is_silent_until_its_end() -> None:

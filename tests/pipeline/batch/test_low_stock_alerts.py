@@ -286,14 +286,82 @@ async def test_a_server_without_tls_gets_nothing_where_tls_is_asked_for(
     assert mail_server.received == []
 
 
+async def figures(pool: Pool) -> dict[str, int]:
+    """What the latest run has told."""
+    found: dict[str, int] = await pool.fetchval("""
+        SELECT figures FROM run_step JOIN run USING (run_id) WHERE step = 'send_notifications'
+         ORDER BY requested_at DESC LIMIT 1
+    """)
+    return found
+
+
 @pytest.mark.usefixtures("stocked")
-async def test_without_recipients_events_are_published_and_no_mails_written(
-    pool: Pool, settings: Settings, connection: Connection
+async def test_what_nobody_could_be_told_is_mailed_once_recipients_are_set(
+    pool: Pool, settings: Settings, mailing: Settings, database: Database, mail_server: MailServer
+) -> None:
+    for _ in range(2):
+        assert await run(pool, settings) is RunStatus.SUCCEEDED
+        assert (await figures(pool))["noRecipients"] == 2
+    assert len(await events(pool)) == 2
+    assert await pool.fetchval("SELECT count(*) FROM mail") == 0
+
+    await set_stock(database, "MOUSE", 500, warehouse_id="LYON-1", reorder_point=5)
+    for _ in range(2):
+        await run(pool, mailing)
+    await send_until_nothing_waits(pool, mailing, mail_server)
+
+    [(recipient, mail)] = mail_server.received
+    assert (recipient, mail["Subject"]) == ("ops@example.org", "Low stock: 1 alert, 1 critical, in BERLIN-1")
+    assert len(await events(pool)) == 2
+    assert await figures(pool) == {"events": 0, "mails": 0, "noRecipients": 0}
+
+
+@pytest.mark.usefixtures("stocked")
+@pytest.mark.parametrize(
+    ("everybody", "by_warehouse", "told"),
+    [
+        ([], {}, []),
+        ([], {"LYON-1": ["ada@example.org"]}, ["MOUSE"]),
+        (["ops@example.org"], {"LYON-1": []}, ["LAPTOP"]),
+        (["ops@example.org"], {}, ["LAPTOP", "MOUSE"]),
+    ],
+)
+async def test_alerts_of_warehouses_without_recipients_wait_and_others_do_not(
+    pool: Pool,
+    settings: Settings,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    everybody: list[str],
+    by_warehouse: dict[str, list[str]],
+    told: list[str],
+) -> None:
+    monkeypatch.setattr(low_stock_alerts, "MOST_IN_A_DIGEST", 1)
+    monkeypatch.setattr(low_stock_alerts, "MOST_EVENTS", 1)
+    recipients = {"mail_recipients": everybody, "mail_warehouse_recipients": by_warehouse}
+
+    await run(pool, settings.model_copy(update=recipients))
+
+    assert [
+        row["sku"] for row in await connection.fetch("SELECT sku FROM alert WHERE notice IS NULL ORDER BY 1")
+    ] == told
+    assert await figures(pool) == {"events": 2, "mails": len(told), "noRecipients": 2 - len(told)}
+    line = await connection.fetchrow("SELECT level, fields FROM run_log WHERE event = 'low_stock.told'")
+    assert line is not None
+    assert (line["level"], line["fields"]["no_recipients"]) == ("info" if len(told) == 2 else "warning", 2 - len(told))
+
+
+@pytest.mark.usefixtures("stocked")
+async def test_a_snoozed_alert_that_nobody_was_told_of_waits_for_the_end_of_the_snooze(
+    pool: Pool, settings: Settings, mailing: Settings, connection: Connection
 ) -> None:
     await run(pool, settings)
+    await connection.execute("""
+        UPDATE alert SET status = 'snoozed', snoozed_until = now() + interval '1 day' WHERE sku = 'LAPTOP'
+    """)
 
-    assert len(await events(pool)) == 2
-    assert await connection.fetchval("SELECT count(*) FROM mail") == 0
+    await run(pool, mailing)
+
+    assert await connection.fetchval("SELECT array_agg(subject) FROM mail") == ["Low stock: 1 alert, in LYON-1"]
 
 
 @pytest.mark.parametrize("url", ["http://mail", "smtp://", "smtp://ada:secret@mail"])
