@@ -169,20 +169,24 @@ async def alerts(connection: Connection, week: date) -> asyncpg.Record:
     return row
 
 
-async def quality_score(connection: Connection, week: date, dataset: str) -> float | None:
-    """The share of the week's rows that are neither quarantined nor of a date that failed; None if none was checked."""
-    score: float | None = await connection.fetchval(
+async def quality(connection: Connection, week: date, dataset: str) -> tuple[float | None, int]:
+    """How much of a week is good, and on how many of its days that was checked.
+
+    Good is the share of the rows of these days that are neither quarantined nor of a date that failed; None of no rows.
+    """
+    row = await connection.fetchrow(
         """
         WITH bad AS (SELECT date, count(*) AS rows FROM quarantine WHERE dataset = $2 GROUP BY date)
         SELECT coalesce(sum(part.rows) FILTER (WHERE quality.status = 'passed'), 0)::float8
-               / nullif(sum(part.rows + coalesce(bad.rows, 0)), 0)::float8
+               / nullif(sum(part.rows + coalesce(bad.rows, 0)), 0)::float8 AS score, count(*) AS days
           FROM partition_quality AS quality JOIN dataset_partition AS part USING (date) LEFT JOIN bad USING (date)
          WHERE part.dataset = $2 AND date BETWEEN $1::date AND $1::date + 6
         """,
         week,
         dataset,
     )
-    return score
+    assert row is not None
+    return row["score"], row["days"]
 
 
 async def save_draft(

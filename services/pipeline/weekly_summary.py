@@ -96,6 +96,16 @@ class WeeklySummary(_Part):
         ),
     ]
     quality_score_before: Annotated[float | None, Field(ge=0, le=1)]
+    quality_days: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=DAYS,
+            description="Days of the week whose entries were checked, of seven: the score is of these. "
+            "Null in summaries from before this was counted.",
+        ),
+    ] = None
+    quality_days_before: Annotated[int | None, Field(ge=0, le=DAYS)] = None
 
     @property
     def last_day(self) -> date:

@@ -17,7 +17,7 @@ from services.pipeline.jobs.step import Context, StepResult
 from services.pipeline.weekly_summary import Alerts, Day, Mover, Stockout, Totals, Warehouse, WeeklySummary
 
 A_WEEK: Final = timedelta(days=7)
-_REPORT: Final = ("postgres:pipeline.report",)
+_REPORT: Final = "postgres:pipeline.report"
 STATEMENT_TIMEOUT: Final = "300s"
 
 
@@ -37,7 +37,8 @@ async def aggregate_week(context: Context) -> StepResult:
     """Sum the week, and the week before it, per stock item."""
     week = week_of(context.interval)
     rows = 0
-    async with fence.transaction(context) as connection:
+    # Runs of neighbouring weeks both sum the earlier one.
+    async with fence.alone(context), fence.transaction(context) as connection:
         await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
         for done, monday in enumerate((week - A_WEEK, week)):
             context.progress(done, 2)
@@ -50,7 +51,7 @@ async def aggregate_week(context: Context) -> StepResult:
             "postgres:pipeline.stock_position",
             "postgres:inventory.products_v1",
         ),
-        writes=("postgres:pipeline.weekly_stock_item",),
+        writes={"postgres:pipeline.weekly_stock_item": rows},
     )
 
 
@@ -77,7 +78,10 @@ async def generate_reports(context: Context) -> StepResult:
             connection, summary.week, summary.model_dump(mode="json"), page, now
         )
     return StepResult(
-        rows_out=1, partitions=(summary.week.isoformat(),), figures={"reportId": str(report_id)}, writes=_REPORT
+        rows_out=1,
+        partitions=(summary.week.isoformat(),),
+        figures={"reportId": str(report_id)},
+        writes={_REPORT: 1},
     )
 
 
@@ -98,11 +102,13 @@ async def update_dashboards(context: Context) -> StepResult:
                     now=datetime.now(UTC),
                 ),
             )
-    return StepResult(rows_out=1, figures={"mailed": is_mailed}, reads=_REPORT, writes=_REPORT)
+    return StepResult(rows_out=1, figures={"mailed": is_mailed}, reads=(_REPORT,), writes={_REPORT: 1})
 
 
 async def _summary(connection: Connection, week: date) -> WeeklySummary:
     before = week - A_WEEK
+    score, checked_days = await weekly_queries.quality(connection, week, LEDGER_ENTRIES.dataset)
+    score_before, checked_days_before = await weekly_queries.quality(connection, before, LEDGER_ENTRIES.dataset)
     return WeeklySummary(
         week=week,
         totals=Totals(**await weekly_queries.totals(connection, week)),
@@ -112,6 +118,8 @@ async def _summary(connection: Connection, week: date) -> WeeklySummary:
         stockouts=[Stockout(**row) for row in await weekly_queries.stockouts(connection, week)],
         warehouses=[Warehouse(**row) for row in await weekly_queries.warehouses(connection, week)],
         alerts=Alerts(**await weekly_queries.alerts(connection, week)),
-        quality_score=await weekly_queries.quality_score(connection, week, LEDGER_ENTRIES.dataset),
-        quality_score_before=await weekly_queries.quality_score(connection, before, LEDGER_ENTRIES.dataset),
+        quality_score=score,
+        quality_score_before=score_before,
+        quality_days=checked_days,
+        quality_days_before=checked_days_before,
     )

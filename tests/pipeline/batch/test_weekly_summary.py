@@ -4,6 +4,8 @@ import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
+from email import message_from_bytes
+from email.policy import default
 from hashlib import sha256
 from typing import Any
 
@@ -11,6 +13,7 @@ import httpx
 import pytest
 
 from libs.chassis.database import Pool
+from services.pipeline import weekly_report
 from services.pipeline.app import create_app
 from services.pipeline.chart import bar_chart
 from services.pipeline.jobs.execution import Execution
@@ -19,7 +22,7 @@ from services.pipeline.jobs.run import RunRequest, RunStatus
 from services.pipeline.jobs.weekly_summary import NotOneWeek, week_of
 from services.pipeline.mailer import Mailer, SmtpServer
 from services.pipeline.settings import Settings
-from services.pipeline.weekly_summary import change
+from services.pipeline.weekly_summary import WeeklySummary, change
 from tests.pipeline.batch.mail_server import MailServer
 from tests.pipeline.batch.stock import remove_stock, set_stock
 from tests.pipeline.batch.test_runs import claim, start
@@ -126,8 +129,8 @@ async def test_days_that_end_empty_are_stockouts(client: httpx.AsyncClient, pool
 
 
 @pytest.mark.usefixtures("sold")
-async def test_the_quality_score_is_the_share_that_passed(
-    client: httpx.AsyncClient, pool: Pool, settings: Settings
+async def test_the_quality_score_is_the_share_that_passed_on_the_days_that_were_checked(
+    client: httpx.AsyncClient, pool: Pool, mailing: Settings
 ) -> None:
     for day, rows, status in (
         (date(2025, 12, 31), 10, "failed"),
@@ -141,12 +144,34 @@ async def test_the_quality_score_is_the_share_that_passed(
             "INSERT INTO partition_quality (date, status, run_id) VALUES ($1, $2, gen_random_uuid())", day, status
         )
 
-    await run(pool, settings)
+    await run(pool, mailing)
     await pool.execute("DELETE FROM partition_quality")
     await pool.execute("DELETE FROM dataset_partition")
 
     found = await summary(client)
-    assert (found["qualityScore"], found["qualityScoreBefore"]) == (0.9, 0.0)
+    assert (found["qualityScore"], found["qualityDays"]) == (0.9, 2)
+    assert (found["qualityScoreBefore"], found["qualityDaysBefore"]) == (0.0, 1)
+    page = await pool.fetchval("SELECT html FROM report")
+    assert "90.00 % (2 of 7 days checked)" in page
+    assert "0.00 % (1 of 7 days checked)" in page
+    mail = message_from_bytes(await pool.fetchval("SELECT content FROM mail"), policy=default)
+    for kind in ("plain", "html"):
+        body = mail.get_body((kind,))
+        assert body is not None
+        assert "2 of 7 days checked" in body.get_content()
+
+
+@pytest.mark.usefixtures("sold")
+async def test_a_summary_from_before_days_were_counted_is_still_shown(
+    client: httpx.AsyncClient, pool: Pool, settings: Settings
+) -> None:
+    await run(pool, settings)
+    await pool.execute("UPDATE report SET content = content - 'qualityDays' - 'qualityDaysBefore'")
+
+    found = await summary(client)
+
+    assert (found["totals"]["demand"], found["qualityDays"]) == (6, None)
+    assert "of 7 days" not in weekly_report.page(WeeklySummary.read(found), datetime.now(UTC)).html
 
 
 @pytest.mark.usefixtures("sold")
