@@ -172,7 +172,7 @@ def shortages(stocks: Sequence[ItemStock], replenishment: Replenishment) -> dict
 
 
 def figures(stocks: Sequence[ItemStock], replenishment: Replenishment) -> list[Figures]:
-    """What alerts tell of each of these stock items, short or not."""
+    """What alerts tell of each of these stock items, short or not, as of what is available: on hand - reserved."""
     available, velocity, sd_daily = (
         np.array([getattr(stock, name) for stock in stocks], np.float64)
         for name in ("quantity_available", "velocity_per_day", "sd_daily_demand")

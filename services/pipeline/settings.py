@@ -96,11 +96,15 @@ class Settings(ServiceSettings):
     stockout_lead_time_days: float = Field(
         7.0,
         gt=0,
-        description="Days until what is ordered now can be delivered, where no supplier's lead time is known.",
+        description="Days until what is ordered now can be delivered, where no supplier's lead time is known. Stockout "
+        "risk is that demand until then exceeds what is available (alerts) or was on hand (daily metrics).",
     )
     stockout_review_days: float = Field(1.0, ge=0, description="Days until somebody looks at the stock again.")
     stockout_service_level: float = Field(
-        0.95, gt=0.5, lt=1, description="Wanted probability that stock lasts until the delivery; less raises an alert."
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="Wanted probability that what is available lasts until the delivery; less raises an alert.",
     )
     smtp_url: SecretStr | None = Field(
         None,

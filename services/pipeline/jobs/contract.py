@@ -140,7 +140,11 @@ DAILY_METRIC: Final = Contract(
     {"stockout_risk": (0, 1), **{f"sd_daily_{days}": _ANY_COUNT for days in (7, 30, 90)}},
     {"direction": list(TrendDirection)},
 )
-"""Velocity, trend, turnover, days of supply, stockout risk and ABC/XYZ class of every snapshot."""
+"""Velocity, trend, turnover, days of supply, stockout risk and ABC/XYZ class of every snapshot.
+
+Days of supply and stockout risk are of what was on hand; those of alerts are of what is available. Reservations are no
+ledger entries, so what was reserved at the end of a past day is not known.
+"""
 
 MOVEMENT_AGGREGATE: Final = Contract(
     "movement_aggregate",
