@@ -11,7 +11,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from services.pipeline.jobs.job import jobs
+from libs.chassis.database import Connection, own_connection
+from services.pipeline.jobs import runs
+from services.pipeline.jobs.job import Interval, jobs
+from services.pipeline.jobs.run import RunRequest
 from tests.airflow.environment import DAGS, Airflow
 from tests.pipeline.batch import ledger
 from tests.pipeline.batch.ledger import on
@@ -22,6 +25,8 @@ INTERVALS = 3
 EXAMPLE = ROOT / "deploy" / "airflow" / "examples" / "backfill_in_a_pod.py"
 WEEK = {"interval_start": "2026-01-01T00:00:00Z", "interval_end": "2026-01-08T00:00:00Z"}
 RESULTS = ("daily_snapshot", "daily_metric", "movement_aggregate")
+HOURLY = "transaction_aggregation"
+SUCCESSES = {job.id: dict.fromkeys((step.name for step in job.steps), "success") for job in jobs().values()}
 
 
 @pytest.fixture
@@ -45,6 +50,63 @@ async def results(database: Database) -> dict[str, list[str]]:
         }
     finally:
         await connection.close()
+
+
+async def lose_results(database: Database) -> None:
+    """Delete all rows that jobs have computed."""
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        for table in RESULTS:
+            await connection.execute(f"DELETE FROM pipeline.{table}")
+    finally:
+        await connection.close()
+
+
+async def grant(database: Database, statement: str) -> None:
+    """Take a right away, or give it back."""
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def until(connection: Connection, condition: str, *arguments: object) -> None:
+    """Wait until a query finds something."""
+    async with asyncio.timeout(300):
+        while await connection.fetchval(condition, *arguments) is None:
+            await asyncio.sleep(0.1)
+
+
+async def fail_a_run_of_the_whole_job(database: Database) -> None:
+    """Somebody's run of the hourly job over the week: it begins once a task is attached to it, and its last step fails.
+
+    The task's own key is what tells that it is attached.
+    """
+    week = Interval(*map(datetime.fromisoformat, WEEK.values()))
+    async with own_connection(database.url("pipeline"), application_name="test") as connection:
+        async with connection.transaction():
+            run_id = (await runs.start(connection, RunRequest(HOURLY, week, "somebody"))).run_id
+            await connection.execute("UPDATE run SET not_before = now() + interval '1 h' WHERE run_id = $1", run_id)
+        await until(connection, "SELECT run_id FROM run_request WHERE run_id = $1", run_id)
+        await grant(database, "REVOKE INSERT ON pipeline.movement_aggregate FROM stockflow_pipeline")
+        await connection.execute("UPDATE run SET not_before = now() WHERE run_id = $1", run_id)
+        await until(connection, "SELECT run_id FROM run WHERE run_id = $1 AND status = 'failed'", run_id)
+        await grant(database, "GRANT INSERT ON pipeline.movement_aggregate TO stockflow_pipeline")
+
+
+@pytest.fixture(scope="module")
+async def tested(connected_airflow: Airflow, database: Database) -> Any:
+    """What became of every DAG over the week, and at last of the hourly one without an interval.
+
+    All in one process, because Airflow takes long to begin. The hourly one finds a run of its whole job waiting.
+    """
+    await post_a_week(database)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(fail_a_run_of_the_whole_job(database))
+        wanted = [json.dumps([dag_id, WEEK]) for dag_id in jobs()]
+        answer = tasks.create_task(connected_airflow.ask("test", *wanted, json.dumps([HOURLY, {}])))
+    return answer.result()
 
 
 def test_a_dag_file_imports_nothing_of_ours_and_nothing_heavy() -> None:
@@ -79,18 +141,35 @@ async def test_each_job_is_a_dag_with_the_same_schedule_steps_and_limits(describ
 
 
 @pytest.mark.timeout(600)
-async def test_a_dag_has_the_pipeline_compute_an_interval_and_refuses_to_guess_one(
-    connected_airflow: Airflow, database: Database
-) -> None:
-    await post_a_week(database)
+async def test_every_dag_has_the_pipeline_compute_its_interval(tested: Any, database: Database) -> None:
+    assert {run["dag"]: run["tasks"] for run in tested[:-1]} == SUCCESSES
+    assert all((await results(database)).values())
 
-    computed, nothing = await connected_airflow.ask(
-        "test", json.dumps(["transaction_aggregation", WEEK]), json.dumps(["transaction_aggregation", {}])
-    )
 
-    assert computed["state"] == "success"
-    assert (await results(database))["movement_aggregate"]
-    assert nothing["tasks"] == {"aggregate_transactions": "failed", "load_aggregates": "upstream_failed"}
+@pytest.mark.timeout(600)
+async def test_a_dag_refuses_to_guess_an_interval(tested: Any) -> None:
+    assert tested[-1]["tasks"] == {"aggregate_transactions": "failed", "load_aggregates": "upstream_failed"}
+
+
+@pytest.mark.timeout(600)
+async def test_a_task_attached_to_a_run_of_the_whole_job_ends_as_its_own_step(tested: Any, database: Database) -> None:
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        steps = await connection.fetch(
+            """
+            SELECT requested_by, step, run_step.status FROM pipeline.run JOIN pipeline.run_step USING (run_id)
+             WHERE run.job = $1 ORDER BY requested_at, position
+            """,
+            HOURLY,
+        )
+    finally:
+        await connection.close()
+
+    assert list(map(tuple, steps)) == [
+        ("somebody", "aggregate_transactions", "succeeded"),
+        ("somebody", "load_aggregates", "failed"),
+        ("airflow", "load_aggregates", "succeeded"),
+    ]
 
 
 @pytest.mark.slow
@@ -117,17 +196,16 @@ async def test_the_pod_of_the_example_is_given_a_command_that_exists(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-async def test_every_dag_runs_twice_with_equal_rows(connected_airflow: Airflow, database: Database) -> None:
-    await post_a_week(database)
-    dags = [json.dumps([dag_id, WEEK]) for dag_id in jobs()]
-    dags_in_full = [json.dumps([dag_id, WEEK | {"full": True}]) for dag_id in jobs()]
-
-    first = await connected_airflow.ask("test", *dags)
+async def test_every_dag_runs_again_with_equal_rows(
+    tested: Any, connected_airflow: Airflow, database: Database
+) -> None:
     rows = await results(database)
-    again = await connected_airflow.ask("test", *dags_in_full)
+    await lose_results(database)
 
-    steps = {job.id: dict.fromkeys((step.name for step in job.steps), "success") for job in jobs().values()}
-    assert {run["dag"]: run["tasks"] for run in first} == steps
-    assert {run["dag"]: run["tasks"] for run in again} == steps
-    assert all(rows.values())
+    again = await connected_airflow.ask("test", *(json.dumps([dag_id, WEEK]) for dag_id in jobs()))
+    rows_again = await results(database)
+    in_full = await connected_airflow.ask("test", *(json.dumps([dag_id, WEEK | {"full": True}]) for dag_id in jobs()))
+
+    assert {run["dag"]: run["tasks"] for run in again} == {run["dag"]: run["tasks"] for run in in_full} == SUCCESSES
+    assert rows_again == rows
     assert await results(database) == rows

@@ -54,16 +54,21 @@ def run_step(job: str, step: str) -> dict[str, Any]:
         run = ask(client, "POST", "/api/v1/runs", json=body, headers={"Idempotency-Key": key})
         url = f"/api/v1/runs/{run['runId']}"
         log.info("%s over [%s, %s) is run %s", step, start, end, run["runId"])
-        while run["status"] in ("queued", "running"):
+        # What is attached to may do more than this step. Its success is final; what has failed may be tried again.
+        while (mine := step_of(run, step))["status"] != "succeeded" and run["status"] in ("queued", "running"):
             run = ask(client, "GET", url, params={"waitSeconds": POLL_SECONDS})
         for line in ask(client, "GET", f"{url}/logs", params={"limit": 500})["items"]:
             log.info("%s %s %s %s", line["at"], line["level"], line["event"], line["fields"])
+    if mine["status"] == "succeeded":
+        return {"runId": run["runId"], "rowsIn": mine["rowsIn"], "rowsOut": mine["rowsOut"]}
     if run["status"] == "cancelled":
         raise AirflowFailException(f"run {run['runId']} was cancelled by {run['cancelRequestedBy']}")
-    if run["status"] != "succeeded":
-        raise RuntimeError(f"run {run['runId']} {run['status']}: {run['error']}")
-    [done] = run["steps"]
-    return {"runId": run["runId"], "rowsIn": done["rowsIn"], "rowsOut": done["rowsOut"]}
+    raise RuntimeError(f"{step} {mine['status']} in run {run['runId']}: {run['error']}")
+
+
+def step_of(run: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a run tells of one of its steps."""
+    return next(step for step in run["steps"] if step["name"] == name)
 
 
 def interval_of(context: Any) -> tuple[str, str]:
