@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
 
+from libs.events.failpoints import failpoint
 from libs.events.sink import RecordId
 from libs.events.topics import TOPICS, Topic
 from services.pipeline.event_table import PARTITION_COLUMNS, EventTable, models_of
@@ -221,6 +222,7 @@ class LakeTable:
             )
         except CommitFailedError:
             return False
+        failpoint("batch.lake.rewritten")
         return True
 
     def vacuum(self, retention: timedelta) -> int:
@@ -378,6 +380,7 @@ def _vacuum(url: str, retention: timedelta) -> int:
     table = DeltaTable(url)
     hours = int(retention.total_seconds() // 3600)
     deleted = table.vacuum(retention_hours=hours, dry_run=False, enforce_retention_duration=False)
+    failpoint("batch.lake.vacuumed")
     table.create_checkpoint()
     table.cleanup_metadata()
     return len(deleted)

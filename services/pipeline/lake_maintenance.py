@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from libs.events.failpoints import failpoint
 from services.pipeline import lake
 from services.pipeline.jobs.contract import IN_LAKE
 from services.pipeline.lake import PartitionedTable
@@ -35,6 +36,7 @@ def maintain(stop: asyncio.Event, lake_url: str, now: datetime, retention: timed
                 log.info("lake.day_rewritten", topic=table.topic.name, date=str(day))
             else:
                 log.warning("lake.day_still_written", topic=table.topic.name, date=str(day))
+            failpoint("batch.lake.day_rewritten")
         deleted = table.vacuum(retention)
         log.info("lake.vacuumed", topic=table.topic.name, files=deleted)
     for contract in IN_LAKE:

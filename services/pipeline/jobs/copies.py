@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import JsonValue
 
+from libs.events.failpoints import failpoint
 from libs.events.topics import INVENTORY_EVENTS
 from services.pipeline import documents
 from services.pipeline.jobs.step import Context
@@ -24,6 +25,7 @@ async def differences(context: Context, entries: Mapping[int, int], day: int, de
 
     `demand` has the columns sku, warehouse_id and demand_30 for the stock items that moved on that day.
     """
+    failpoint("batch.copies.compared")
     first, last = nearest_date(min(entries)), nearest_date(max(entries))
     mongo_url = context.settings.mongo_url.get_secret_value()
     events = LakeTable(context.settings.lake_url, INVENTORY_EVENTS)

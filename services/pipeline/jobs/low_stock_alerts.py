@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from libs.chassis.database import acquired
 from libs.events import outbox
+from libs.events.failpoints import failpoint
 from services.pipeline import alert, alert_queries, mail_queries
 from services.pipeline.alert import Alert, ItemStock, Replenishment, Shortage, StockItem
 from services.pipeline.alert_digest import Circle, Digest, digests
@@ -38,6 +39,7 @@ async def check_low_stock(context: Context) -> StepResult:
         changed = await asyncio.to_thread(_follow, live, short, over, replenishment)
         for start in range(0, len(changed), CHUNK):
             await alert_queries.save(connection, changed[start : start + CHUNK])
+            failpoint("batch.alerts.followed")
     severities = Counter(found.severity.value for found in short.values())
     context.log("low_stock.checked", items=checked, short=len(short), changed=len(changed))
     return StepResult(
@@ -119,7 +121,9 @@ async def _announce(context: Context) -> int:
     async with fence.transaction(context) as connection:
         alerts = await alert_queries.lock_unannounced(connection, MOST_EVENTS)
         await outbox.enqueue(connection, [low_stock_alert(due) for due in alerts])
+        failpoint("batch.alerts.enqueued")
         await alert_queries.save(connection, [alert.announced(due) for due in alerts])
+    failpoint("batch.alerts.announced")
     return len(alerts)
 
 
@@ -137,5 +141,7 @@ async def _tell(context: Context, circle: Circle) -> list[Digest]:
         )
         for digest in made:
             await mail_queries.enqueue(connection, digest.mail)
+            failpoint("batch.alerts.mailed")
             await alert_queries.save(connection, [alert.told(it, digest.mail.message_id) for it in digest.alerts])
+    failpoint("batch.alerts.told")
     return made

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from libs.chassis.database import Connection, acquired
+from libs.events.failpoints import failpoint
 from services.pipeline import mail_queries, weekly_queries, weekly_report
 from services.pipeline.jobs import fence
 from services.pipeline.jobs.contract import LEDGER_ENTRIES
@@ -43,6 +44,7 @@ async def aggregate_week(context: Context) -> StepResult:
         for done, monday in enumerate((week - A_WEEK, week)):
             context.progress(done, 2)
             rows = await weekly_queries.replace_week(connection, monday)
+            failpoint("batch.week.replaced")
     return StepResult(
         rows_out=rows,
         partitions=(week.isoformat(),),
@@ -61,6 +63,7 @@ async def calculate_weekly_metrics(context: Context) -> StepResult:
     async with acquired(context.pool) as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
         summary = await _summary(connection, week)
+    failpoint("batch.week.calculated")
     return StepResult(
         rows_in=context.upstream["aggregate_week"].rows_out,
         figures=summary.model_dump(mode="json"),
@@ -77,6 +80,8 @@ async def generate_reports(context: Context) -> StepResult:
         report_id = await weekly_queries.save_draft(
             connection, summary.week, summary.model_dump(mode="json"), page, now
         )
+        failpoint("batch.report.stored")
+    failpoint("batch.report.committed")
     return StepResult(
         rows_out=1,
         partitions=(summary.week.isoformat(),),
@@ -90,6 +95,7 @@ async def update_dashboards(context: Context) -> StepResult:
     settings = context.settings
     async with fence.transaction(context) as connection:
         report = await weekly_queries.publish(connection, week_of(context.interval))
+        failpoint("batch.report.published")
         is_mailed = report["is_new"] and bool(settings.mail_recipients)
         if is_mailed:
             await mail_queries.enqueue(
@@ -102,6 +108,7 @@ async def update_dashboards(context: Context) -> StepResult:
                     now=datetime.now(UTC),
                 ),
             )
+    failpoint("batch.report.mailed")
     return StepResult(rows_out=1, figures={"mailed": is_mailed}, reads=(_REPORT,), writes={_REPORT: 1})
 
 
