@@ -3,7 +3,7 @@
 from migrations.script import execute
 
 revision = "0022_announced_alerts"
-down_revision = "0020_latest_intervals"
+down_revision = "0021_what_follows"
 branch_labels = None
 depends_on = None
 

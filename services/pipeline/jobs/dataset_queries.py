@@ -1,6 +1,6 @@
 """What is known of the datasets that batch jobs keep: how far they have read, how fresh each date is, what is bad."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
@@ -13,6 +13,7 @@ from services.pipeline.jobs.blocking_rules import BadRow
 from services.pipeline.lake import nearest_date
 
 _EPOCH = "DATE '1970-01-01'"
+LONGEST_MARKING = "5min"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ async def record_partitions(
     )
 
 
-async def record_slices(connection: Connection, dataset: str, rows_per_day: Mapping[int, int], run_id: UUID) -> None:
-    """Remember that one warehouse's part of partitions was replaced: their watermark stays what it was."""
+async def record_repeats(connection: Connection, dataset: str, rows_per_day: Mapping[int, int], run_id: UUID) -> None:
+    """Remember that partitions, or one warehouse's part of them, were replaced: their watermark stays what it was."""
     await connection.execute(
         f"""
         UPDATE dataset_partition SET rows = replaced.rows, run_id = $4, replaced_at = now()
@@ -100,12 +101,12 @@ async def replace_quarantine(
     Their days are not published until a quality check has passed.
     """
     await connection.execute(
-        f"""
+        """
         DELETE FROM quarantine
-         WHERE dataset = $1 AND date - {_EPOCH} = ANY($2::int[]) AND ($3::text IS NULL OR payload->>'warehouse_id' = $3)
+         WHERE dataset = $1 AND date = ANY($2::date[]) AND ($3::text IS NULL OR payload->>'warehouse_id' = $3)
         """,
         dataset,
-        list(days),
+        _dates(days),
         warehouse_id,
     )
     await connection.executemany(
@@ -113,15 +114,15 @@ async def replace_quarantine(
         [(dataset, nearest_date(bad.day), bad.key, bad.rule_ids, bad.payload, run_id) for bad in bad_rows],
     )
     await connection.execute(
-        f"""
+        """
         INSERT INTO partition_quality (date, status, failures, run_id)
         SELECT date, 'failed', jsonb_build_array(jsonb_build_object('check', 'rows-quarantined', 'rows', count(*))), $3
-          FROM quarantine WHERE dataset = $1 AND date - {_EPOCH} = ANY($2::int[]) GROUP BY date ORDER BY date
+          FROM quarantine WHERE dataset = $1 AND date = ANY($2::date[]) GROUP BY date ORDER BY date
         ON CONFLICT (date) DO UPDATE SET status = excluded.status, failures = excluded.failures, watermark = 0,
                                          run_id = excluded.run_id, checked_at = now()
         """,
         dataset,
-        sorted({bad.day for bad in bad_rows}),
+        _dates({bad.day for bad in bad_rows}),
         run_id,
     )
 
@@ -133,11 +134,11 @@ async def quarantined(
     rows = await connection.fetch(
         f"""
         SELECT date - {_EPOCH} AS day, count(*) AS rows FROM quarantine
-         WHERE dataset = $1 AND date - {_EPOCH} = ANY($2::int[]) AND ($3::text IS NULL OR payload->>'warehouse_id' = $3)
+         WHERE dataset = $1 AND date = ANY($2::date[]) AND ($3::text IS NULL OR payload->>'warehouse_id' = $3)
          GROUP BY date
         """,
         dataset,
-        list(days),
+        _dates(days),
         warehouse_id,
     )
     return {row["day"]: row["rows"] for row in rows}
@@ -190,13 +191,17 @@ async def record_quality(
 
 
 async def mark_moved_items(connection: Connection, days: Sequence[int]) -> int:
-    """Have the metrics of the stock items that moved on these days calculated and cached again; how many."""
+    """Have the metrics of the stock items that moved on these days calculated and cached again; how many.
+
+    Call it in a transaction: it may take longer than other statements.
+    """
+    await connection.execute(f"SET LOCAL statement_timeout = '{LONGEST_MARKING}'")
     marked = await connection.execute(
-        f"""
+        """
         INSERT INTO dirty_stock_item (sku, warehouse_id)
-        SELECT DISTINCT sku, warehouse_id FROM daily_movement WHERE date - {_EPOCH} = ANY($1::int[])
+        SELECT DISTINCT sku, warehouse_id FROM daily_movement WHERE date = ANY($1::date[])
         """,
-        list(days),
+        _dates(days),
     )
     return int(marked.split()[-1])
 
@@ -204,11 +209,11 @@ async def mark_moved_items(connection: Connection, days: Sequence[int]) -> int:
 async def metrics_page(
     connection: Connection, day: date, warehouse_id: str | None, after: tuple[str, str], limit: int
 ) -> list[asyncpg.Record]:
-    """The metrics of a date, or of one warehouse on it, for the next stock items after the given one."""
+    """The published metrics of a date, or of one warehouse on it, for the next stock items after the given one."""
     return await connection.fetch(
         """
         SELECT date, sku, warehouse_id, turnover_30, days_of_supply, stockout_risk, abc_class, xyz_class
-          FROM daily_metric
+          FROM daily_metrics_v1
          WHERE date = $1 AND (sku, warehouse_id) > ($3, $4) AND ($2::text IS NULL OR warehouse_id = $2)
          ORDER BY sku, warehouse_id LIMIT $5
         """,
@@ -217,3 +222,7 @@ async def metrics_page(
         *after,
         limit,
     )
+
+
+def _dates(days: Iterable[int]) -> list[date]:
+    return [nearest_date(day) for day in sorted(days)]

@@ -52,6 +52,8 @@ class Extract:
     """The extract holds what transactions with smaller ids wrote, all of which had ended."""
     rows_per_day: dict[int, int]
     """Good rows of every day that was replaced, of all warehouses."""
+    changed_days: frozenset[int]
+    """Those of them that have entries from `watermark_from` on; the others hold what they held before."""
     rows_read: int
     """Good and bad rows."""
     bad_rows: list[BadRow] = field(default_factory=list)
@@ -61,20 +63,21 @@ def extract_ledger(
     url: str,
     lake_table: PartitionedTable,
     watermark_from: int,
-    wanted_days: Sequence[int],
+    own_days: Sequence[int],
     fence: Fence,
     progress: Callable[[int, int], None],
 ) -> Extract:
-    """Replace every day of the lake's ledger that has entries of transactions from `watermark_from` on.
+    """Replace `own_days` of the lake's ledger, and every day that has entries of transactions from `watermark_from` on.
 
-    Days of `wanted_days` that are not replaced are reported as empty. One extraction at a time; others wait.
+    One extraction at a time; others wait.
     """
     with _snapshot(url, alone=True) as cursor:
         watermark_to = _watermark(cursor)
-        counts = _count_changed_days(cursor, watermark_from, watermark_to)
+        changed = _changed_days(cursor, watermark_from, watermark_to)
+        days = sorted({*own_days, *changed})
+        counts = dict.fromkeys(days, 0) | _count_entries(cursor, days, watermark_to, None)
         rows_per_day, bad_rows = _replace_days(cursor, lake_table, counts, watermark_to, None, fence, progress)
-    empty = dict.fromkeys(wanted_days, 0)
-    return Extract(watermark_from, watermark_to, empty | rows_per_day, sum(counts.values()), bad_rows)
+    return Extract(watermark_from, watermark_to, rows_per_day, changed, sum(counts.values()), bad_rows)
 
 
 def extract_warehouse(
@@ -90,7 +93,7 @@ def extract_warehouse(
         watermark_to = _watermark(cursor)
         counts = dict.fromkeys(days, 0) | _count_entries(cursor, days, watermark_to, warehouse_id)
         rows_per_day, bad_rows = _replace_days(cursor, lake_table, counts, watermark_to, warehouse_id, fence, progress)
-    return Extract(0, watermark_to, rows_per_day, sum(counts.values()), bad_rows)
+    return Extract(0, watermark_to, rows_per_day, frozenset(days), sum(counts.values()), bad_rows)
 
 
 @contextmanager
@@ -171,15 +174,15 @@ def _snapshot(url: str, *, alone: bool = False) -> Iterator[Any]:
         cursor.execute("COMMIT")
 
 
-def _count_changed_days(cursor: Any, watermark_from: int, watermark_to: int) -> dict[int, int]:
-    """Day -> all its entries, for the days with entries of transactions in [watermark_from, watermark_to)."""
+def _changed_days(cursor: Any, watermark_from: int, watermark_to: int) -> frozenset[int]:
+    """The days with entries of transactions in [watermark_from, watermark_to)."""
     cursor.execute(
         f"""
         SELECT DISTINCT ({_DAY})::int4 FROM inventory.ledger_entries_v1 AS entry
          WHERE entry.xid >= '{watermark_from:d}'::xid8 AND entry.xid < '{watermark_to:d}'::xid8
         """
     )
-    return _count_entries(cursor, [day for (day,) in cursor.fetchall()], watermark_to, None)
+    return frozenset(day for (day,) in cursor.fetchall())
 
 
 def _count_entries(cursor: Any, days: Sequence[int], watermark: int, warehouse_id: str | None) -> dict[int, int]:

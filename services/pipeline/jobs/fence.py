@@ -9,7 +9,7 @@ from uuid import UUID
 import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 
-from libs.chassis.database import Connection, acquired
+from libs.chassis.database import Connection, acquired, own_connection
 from services.pipeline.jobs import run_queries
 from services.pipeline.jobs.run import Fenced
 from services.pipeline.jobs.step import Context
@@ -56,6 +56,22 @@ async def transaction(context: Context) -> AsyncIterator[Connection]:
         yield connection
         if not await run_queries.lock_attempt(connection, context.run_id, context.attempt):
             raise fenced(context.run_id, context.attempt)
+
+
+@asynccontextmanager
+async def alone(context: Context) -> AsyncIterator[None]:
+    """Meanwhile no other run executes this step of the job: it waits, and then sees what this one has done.
+
+    That saves runs of other intervals from redoing the same dates, and from conflicts; what keeps their writes apart
+    is `transaction` and the lake's own check. The lock goes with its connection.
+    """
+    url = context.settings.database_url.get_secret_value()
+    async with own_connection(url, application_name="pipeline-step") as connection:
+        # It waits as long as the run may take.
+        await connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
+        name = f"pipeline step {context.job.id}.{context.step.name}"
+        await connection.execute("SELECT pg_advisory_lock(hashtext($1))", name, timeout=context.job.timeout_seconds)
+        yield
 
 
 def fenced(run_id: UUID, attempt: int) -> Fenced:

@@ -1,8 +1,9 @@
 """`inventory_etl`: the ledger into the lake, then daily snapshots, then their metrics; and whether all of it is right.
 
-Each step replaces the dates of which what it reads has become newer than what it wrote: those that new entries belong
-to, however late they come, and those that follow from them. So a step that is repeated, late, or the first in a year
-ends with the same rows.
+Each step replaces the dates of its interval, whatever they hold, and those of which what it reads has become newer than
+what it wrote: those that new entries belong to, however late they come, and those that follow from them. So a step that
+is repeated, late, or the first in a year ends with the same rows. With the parameter `full` it also replaces the later
+dates that follow from those of the interval.
 """
 
 import asyncio
@@ -35,6 +36,7 @@ from services.pipeline.velocity import WINDOWS_DAYS
 FIRST_OF_1970 = date(1970, 1, 1).toordinal()
 EVENTS_PER_TRANSACTION = 2_000
 LONGEST_WINDOW_DAYS = max(WINDOWS_DAYS)
+_ANNOUNCED = f"kafka.{DAILY_METRIC.dataset}"
 
 
 class NotCalculatedYet(Exception):
@@ -47,52 +49,64 @@ class QualityFailed(Exception):
 
 async def extract_inventory_data(context: Context) -> StepResult:
     """Replace the changed days of the ledger in the lake, without the rows that break a blocking rule."""
-    is_full = bool(context.parameters.get("full"))
+    own = days_of(context.interval.closed_dates())
+    if context.warehouse_id is None:
+        return await extract(context, own)
     async with acquired(context.pool) as connection:
-        since = 0 if is_full else await dataset_queries.watermark(connection, LEDGER_ENTRIES.dataset)
-        known = await dataset_queries.watermarks(connection, LEDGER_ENTRIES.dataset)
-    if context.warehouse_id is not None:
-        return await _extract_warehouse(context, context.warehouse_id, own_days(context, known))
-    extract = await asyncio.to_thread(
+        _check_calculated(own, await dataset_queries.watermarks(connection, LEDGER_ENTRIES.dataset))
+    return await _extract_warehouse(context, context.warehouse_id, own)
+
+
+async def extract(context: Context, own: Sequence[int]) -> StepResult:
+    """Bring the lake's ledger up to date, of all warehouses, and replace these days in any case."""
+    async with acquired(context.pool) as connection:
+        since = await dataset_queries.watermark(connection, LEDGER_ENTRIES.dataset)
+    extracted = await asyncio.to_thread(
         extraction.extract_ledger,
         source_url(context.settings),
         lake_table(context.settings, LEDGER_ENTRIES),
         since,
-        [day for day in days_of(context.interval.closed_dates()) if day not in known],
+        own,
         Fence.of(context),
         context.progress,
     )
     failpoint("batch.ledger_entries.committed")
-    days = sorted(extract.rows_per_day)
+    days, rows_out = sorted(extracted.rows_per_day), sum(extracted.rows_per_day.values())
     async with fence.transaction(context) as connection:
         await dataset_queries.replace_quarantine(
-            connection, LEDGER_ENTRIES.dataset, days, extract.bad_rows, context.run_id
+            connection, LEDGER_ENTRIES.dataset, days, extracted.bad_rows, context.run_id
         )
+        known = await dataset_queries.watermarks(connection, LEDGER_ENTRIES.dataset)
+        unchanged = known.keys() - extracted.changed_days
+        rows_per_day = extracted.rows_per_day.items()
+        changed_rows = {day: rows for day, rows in rows_per_day if day not in unchanged}
         await dataset_queries.record_partitions(
-            connection, LEDGER_ENTRIES.dataset, extract.rows_per_day, extract.watermark_to, context.run_id
+            connection, LEDGER_ENTRIES.dataset, changed_rows, extracted.watermark_to, context.run_id
         )
-        await dataset_queries.advance_watermark(connection, LEDGER_ENTRIES.dataset, extract.watermark_to)
-    if extract.bad_rows:
-        context.log("rows.quarantined", level="warning", rows=len(extract.bad_rows))
+        # Nothing follows from days that hold what they held before.
+        same_rows = {day: rows for day, rows in rows_per_day if day in unchanged}
+        await dataset_queries.record_repeats(connection, LEDGER_ENTRIES.dataset, same_rows, context.run_id)
+        await dataset_queries.advance_watermark(connection, LEDGER_ENTRIES.dataset, extracted.watermark_to)
+    if extracted.bad_rows:
+        context.log("rows.quarantined", level="warning", rows=len(extracted.bad_rows))
     return StepResult(
-        rows_in=extract.rows_read,
-        rows_out=sum(extract.rows_per_day.values()),
+        rows_in=extracted.rows_read,
+        rows_out=rows_out,
         partitions=names_of(days),
-        watermark_from=extract.watermark_from,
-        watermark_to=extract.watermark_to,
-        figures={"quarantined": len(extract.bad_rows)},
+        watermark_from=extracted.watermark_from,
+        watermark_to=extracted.watermark_to,
+        figures={"quarantined": len(extracted.bad_rows)},
         reads=("postgres:inventory.ledger_entries_v1",),
-        writes=("lake:ledger_entries", "postgres:pipeline.quarantine"),
+        writes={"lake:ledger_entries": rows_out, "postgres:pipeline.quarantine": len(extracted.bad_rows)},
     )
 
 
 async def _extract_warehouse(context: Context, warehouse_id: str, days: Sequence[int]) -> StepResult:
     """Replace one warehouse's part of these days. Watermarks stay: the next run of all reads on from the last one."""
-    table = lake_table(context.settings, LEDGER_ENTRIES)
-    extract = await asyncio.to_thread(
+    extracted = await asyncio.to_thread(
         extraction.extract_warehouse,
         source_url(context.settings),
-        table,
+        lake_table(context.settings, LEDGER_ENTRIES),
         warehouse_id,
         days,
         Fence.of(context),
@@ -100,47 +114,54 @@ async def _extract_warehouse(context: Context, warehouse_id: str, days: Sequence
     )
     async with fence.transaction(context) as connection:
         await dataset_queries.replace_quarantine(
-            connection, LEDGER_ENTRIES.dataset, days, extract.bad_rows, context.run_id, warehouse_id
+            connection, LEDGER_ENTRIES.dataset, days, extracted.bad_rows, context.run_id, warehouse_id
         )
-        await dataset_queries.record_slices(connection, LEDGER_ENTRIES.dataset, extract.rows_per_day, context.run_id)
+        await dataset_queries.record_repeats(connection, LEDGER_ENTRIES.dataset, extracted.rows_per_day, context.run_id)
+    rows_out = extracted.rows_read - len(extracted.bad_rows)
     return StepResult(
-        rows_in=extract.rows_read,
-        rows_out=extract.rows_read - len(extract.bad_rows),
+        rows_in=extracted.rows_read,
+        rows_out=rows_out,
         partitions=names_of(days),
-        watermark_to=extract.watermark_to,
-        figures={"quarantined": len(extract.bad_rows)},
+        watermark_to=extracted.watermark_to,
+        figures={"quarantined": len(extracted.bad_rows)},
         reads=("postgres:inventory.ledger_entries_v1",),
-        writes=("lake:ledger_entries", "postgres:pipeline.quarantine"),
+        writes={"lake:ledger_entries": rows_out, "postgres:pipeline.quarantine": len(extracted.bad_rows)},
     )
 
 
 async def transform_and_load(context: Context) -> StepResult:
     """Sum the changed days per stock item, then take a snapshot of every day that follows from them."""
+    async with fence.alone(context):
+        return await _transform_and_load(context)
+
+
+async def _transform_and_load(context: Context) -> StepResult:
     async with acquired(context.pool) as connection:
         ledger = await dataset_queries.watermarks(connection, LEDGER_ENTRIES.dataset)
         summed = await dataset_queries.watermarks(connection, ITEM_DAYS.dataset)
         taken = await dataset_queries.watermarks(connection, DAILY_SNAPSHOT.dataset)
-    wanted = {*days_of(context.interval.closed_dates()), *taken}
-    changed = sorted(day for day, watermark in ledger.items() if summed.get(day, -1) < watermark)
-    due = sorted(day for day, newest in _newest_until(ledger, wanted).items() if taken.get(day, -1) < newest)
-    if context.parameters.get("full"):
-        changed, due = sorted(ledger), sorted(wanted)
-    if context.warehouse_id is not None:
-        changed, due = own_days(context, summed), own_days(context, taken, and_later=True)
+    own = days_of(context.interval.closed_dates())
+    if context.warehouse_id is None:
+        changed = due_days(ledger, summed, own)
+        due = due_days(_newest_until(ledger, {*own, *taken}), taken, _with_what_follows(context, own, taken))
+    else:
+        _check_calculated(own, summed.keys() & taken.keys())
+        changed, due = own, _with_what_follows(context, own, taken)
     watermark = max(ledger.values(), default=0)
     rows_per_day = await asyncio.to_thread(_sum_days, context, changed, watermark)
     failpoint("batch.item_days.committed")
     async with fence.transaction(context) as connection:
         if context.warehouse_id is not None:
-            await dataset_queries.record_slices(connection, ITEM_DAYS.dataset, rows_per_day, context.run_id)
+            await dataset_queries.record_repeats(connection, ITEM_DAYS.dataset, rows_per_day, context.run_id)
         else:
             await dataset_queries.record_partitions(
                 connection, ITEM_DAYS.dataset, rows_per_day, watermark, context.run_id
             )
     await renew_dimensions(context)
     rows_out = await asyncio.to_thread(_take_snapshots, context, due, watermark)
+    summed_rows = sum(rows_per_day.values())
     return StepResult(
-        rows_in=sum(rows_per_day.values()),
+        rows_in=summed_rows,
         rows_out=rows_out,
         partitions=names_of(due),
         watermark_to=watermark,
@@ -149,25 +170,34 @@ async def transform_and_load(context: Context) -> StepResult:
             "lake:ledger_entries",
             *(f"postgres:pipeline.{name}_versions_v1" for name in ("product", "category", "warehouse")),
         ),
-        writes=("lake:item_days", "lake:daily_snapshot", "postgres:pipeline.daily_snapshot"),
+        writes={
+            "lake:item_days": summed_rows,
+            "lake:daily_snapshot": rows_out,
+            "postgres:pipeline.daily_snapshot": rows_out,
+        },
     )
 
 
 async def generate_aggregated_metrics(context: Context) -> StepResult:
     """Calculate the metrics of every snapshot that is newer than its metrics, and publish those of the latest day."""
+    async with fence.alone(context):
+        return await _generate_aggregated_metrics(context)
+
+
+async def _generate_aggregated_metrics(context: Context) -> StepResult:
     async with acquired(context.pool) as connection:
         taken = await dataset_queries.watermarks(connection, DAILY_SNAPSHOT.dataset)
         calculated = await dataset_queries.watermarks(connection, DAILY_METRIC.dataset)
-    due = sorted(day for day, watermark in taken.items() if calculated.get(day, -1) < watermark)
-    if context.parameters.get("full"):
-        due = sorted(taken)
-    if context.warehouse_id is not None:
-        due = own_days(context, calculated, and_later=True)
+    own = days_of(context.interval.closed_dates())
+    wanted = _with_what_follows(context, own, taken)
+    if context.warehouse_id is None:
+        due = due_days(taken, calculated, wanted)
+    else:
+        _check_calculated(wanted, calculated)
+        due = wanted
     watermark = max(taken.values(), default=0)
     rows_out = await asyncio.to_thread(_calculate_metrics, context, due, watermark)
-    # An earlier attempt may have died between the load and the announcement.
-    is_news = taken and (context.attempt > 1 or (due and due[-1] == max(taken)))
-    published = await _publish(context, max(taken)) if is_news else 0
+    published = await _announce(context, max(taken), has_changed=max(taken) in due) if taken else 0
     return StepResult(
         rows_in=rows_out,
         rows_out=rows_out,
@@ -175,12 +205,16 @@ async def generate_aggregated_metrics(context: Context) -> StepResult:
         watermark_to=watermark,
         figures={"publishedEvents": published},
         reads=("lake:item_days", "lake:daily_snapshot", "postgres:pipeline.product_versions_v1"),
-        writes=("lake:daily_metric", "postgres:pipeline.daily_metric", "kafka:analytics-events"),
+        writes={
+            "lake:daily_metric": rows_out,
+            "postgres:pipeline.daily_metric": rows_out,
+            "kafka:analytics-events": published,
+        },
     )
 
 
 async def data_quality_check(context: Context) -> StepResult:
-    """Compare the lake's ledger with its source, on the days that are newer than their last check or have failed it.
+    """Compare the lake's ledger with its source: the interval's days, and those that have changed or failed since.
 
     The days on which a blocking check fails are not published. Raises QualityFailed for those that became newer, lie
     in the interval, or were found by a run of it; what was told of by earlier runs is a warning until it is mended.
@@ -190,15 +224,13 @@ async def data_quality_check(context: Context) -> StepResult:
     async with acquired(context.pool) as connection:
         extracted = await dataset_queries.watermarks(connection, LEDGER_ENTRIES.dataset)
         checks = await dataset_queries.quality_checks(connection, context.interval.start, context.interval.end)
-    own = set(days_of(context.interval.closed_dates()))
-    is_full = context.parameters.get("full")
-    new = {
-        day for day, watermark in extracted.items() if is_full or day not in checks or checks[day].watermark < watermark
-    }
+    own = days_of(context.interval.closed_dates())
+    new = set(due_days(extracted, {day: check.watermark for day, check in checks.items()}, own))
     failed_before = {day for day, check in checks.items() if check.has_failed} & extracted.keys()
-    answered_for = new | {day for day in failed_before if day in own or checks[day].is_of_interval}
+    answered_for = new | {day for day in failed_before if checks[day].is_of_interval}
     if context.warehouse_id is not None:
-        new = failed_before = answered_for = set(own_days(context, extracted))
+        _check_calculated(own, extracted)
+        new = failed_before = answered_for = set(own)
     checked = {day: extracted[day] for day in sorted(new | failed_before)}
     if not checked:
         return StepResult()
@@ -233,19 +265,30 @@ async def data_quality_check(context: Context) -> StepResult:
             "mongo:analytics.transactions_v1",
             "mongo:analytics.metric_history_v1",
         ),
-        writes=("postgres:pipeline.partition_quality",),
+        writes={"postgres:pipeline.partition_quality": len(news)},
     )
 
 
-def own_days(context: Context, known: Collection[int], *, and_later: bool = False) -> list[int]:
-    """What a run of one warehouse replaces: the days of its interval, and with `and_later` all known days after them.
+def due_days(source: Mapping[int, int], result: Mapping[int, int], wanted: Iterable[int]) -> list[int]:
+    """The days of the source, day -> watermark, that are wanted in any case or newer than their result."""
+    newer = {day for day, watermark in source.items() if result.get(day, -1) < watermark}
+    return sorted(newer | source.keys() & set(wanted))
 
-    Raises NotCalculatedYet when others have not calculated one of its days, which would then hold one warehouse only.
+
+def _with_what_follows(context: Context, own: Sequence[int], known: Collection[int]) -> list[int]:
+    """The days of the interval and, of a full run or one of a single warehouse, all known days after its first.
+
+    A run of one warehouse leaves the watermarks as they are, so that nobody else would see that those are behind.
     """
-    days = days_of(context.interval.closed_dates())
+    if own and (context.parameters.get("full") or context.warehouse_id is not None):
+        return sorted({*own, *(day for day in known if day > own[0])})
+    return list(own)
+
+
+def _check_calculated(days: Iterable[int], known: Collection[int]) -> None:
+    """Raise NotCalculatedYet where nobody has calculated a day, which would then hold one warehouse only."""
     if missing := sorted(set(days) - set(known)):
         raise NotCalculatedYet(f"run all warehouses first: nothing is known of {', '.join(names_of(missing)[:10])}")
-    return sorted(day for day in known if days and day >= days[0]) if and_later else days
 
 
 async def renew_dimensions(context: Context) -> None:
@@ -284,8 +327,24 @@ def names_of(days: Sequence[int]) -> tuple[str, ...]:
     return tuple(str(nearest_date(day)) for day in days)
 
 
+async def _announce(context: Context, day: int, *, has_changed: bool) -> int:
+    """Publish the metrics of a day if they have changed or nobody has heard of them as they are; how many."""
+    async with acquired(context.pool) as connection:
+        calculated = await dataset_queries.watermarks(connection, DAILY_METRIC.dataset)
+        announced = await dataset_queries.watermarks(connection, _ANNOUNCED)
+    if not has_changed and announced.get(day, -1) >= calculated.get(day, -1):
+        return 0
+    published = await _publish(context, day)
+    if context.warehouse_id is None:
+        async with fence.transaction(context) as connection:
+            await dataset_queries.record_partitions(
+                connection, _ANNOUNCED, {day: published}, calculated[day], context.run_id
+            )
+    return published
+
+
 async def _publish(context: Context, day: int) -> int:
-    """Announce the metrics of a day, some stock items at a time; how many. A repeat announces them again."""
+    """Publish the metrics of a day, some stock items at a time; how many. A repeat publishes them again."""
     now = datetime.now(UTC)
     after, published = ("", ""), 0
     while True:

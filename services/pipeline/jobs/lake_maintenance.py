@@ -21,4 +21,4 @@ async def maintain_lake(context: Context) -> StepResult:
         await asyncio.to_thread(maintain, stop, context.settings.lake_url, datetime.now(UTC), retention)
     finally:
         stop.set()
-    return StepResult(reads=_TABLES, writes=_TABLES)
+    return StepResult(reads=_TABLES, writes=dict.fromkeys(_TABLES))

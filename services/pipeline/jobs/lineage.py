@@ -15,12 +15,14 @@ import httpx
 import structlog
 from pydantic_core import to_json
 
+from services.pipeline.jobs.contract import IN_LAKE, Contract
 from services.pipeline.jobs.run import Aborted, Claim
 from services.pipeline.jobs.step import StepResult
 
 NAMESPACE: Final = "stockflow"
 PRODUCER: Final = "urn:stockflow:pipeline"
 _SPEC: Final = "https://openlineage.io/spec"
+_CONTRACTS: Final = {f"lake:{contract.dataset}": contract for contract in IN_LAKE}
 TIMEOUT_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
@@ -39,7 +41,7 @@ def event(
         "run": {"runId": str(step_run_id(claim, step)), "facets": _run_facets(claim, error)},
         "job": {"namespace": NAMESPACE, "name": f"{claim.job}.{step}"},
         "inputs": [_dataset(name) for name in told.reads],
-        "outputs": [_dataset(name) | _statistics(told) for name in told.writes],
+        "outputs": [_dataset(name) | _statistics(rows) for name, rows in told.writes.items()],
     }
 
 
@@ -92,13 +94,21 @@ def _run_facets(claim: Claim, error: str | None) -> dict[str, Any]:
 
 def _dataset(name: str) -> dict[str, Any]:
     store, _, dataset = name.partition(":")
-    return {"namespace": f"{NAMESPACE}.{store}", "name": dataset}
+    described = {"namespace": f"{NAMESPACE}.{store}", "name": dataset}
+    return described | {"facets": {"schema": _schema(_CONTRACTS[name])}} if name in _CONTRACTS else described
 
 
-def _statistics(result: StepResult) -> dict[str, Any]:
-    return {
-        "outputFacets": {"outputStatistics": _facet("OutputStatisticsOutputDatasetFacet", rowCount=result.rows_out)}
-    }
+def _schema(contract: Contract) -> dict[str, Any]:
+    return _facet(
+        "SchemaDatasetFacet",
+        fields=[{"name": column.name, "type": str(column.type)} for column in contract.schema],
+    )
+
+
+def _statistics(rows: int | None) -> dict[str, Any]:
+    if rows is None:
+        return {}
+    return {"outputFacets": {"outputStatistics": _facet("OutputStatisticsOutputDatasetFacet", rowCount=rows)}}
 
 
 def _facet(name: str, **content: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ So do alerts, mails and runs, which have no partitions.
 from datetime import UTC, datetime
 
 from libs.chassis.database import acquired
+from libs.events.failpoints import failpoint
 from services.pipeline import alert_queries, mail_queries, metric_queries, partition_queries
 from services.pipeline.jobs import fence, run_queries
 from services.pipeline.jobs.step import Context, StepResult
@@ -33,10 +34,12 @@ async def create_partitions(context: Context) -> StepResult:
             async with fence.transaction(context) as connection:
                 await connection.execute(_LIMITS)
                 rows = await partition_queries.create_partition(connection, fact, month)
+                failpoint("batch.partition.created")
+            failpoint("batch.partition.committed")
             if rows is not None:
                 created.append(f"{fact}_{month:%Y_%m}")
                 moved += rows
-    return StepResult(rows_in=moved, rows_out=moved, partitions=tuple(created), writes=_FACTS)
+    return StepResult(rows_in=moved, rows_out=moved, partitions=tuple(created), writes=dict.fromkeys(_FACTS))
 
 
 async def drop_old_facts(context: Context) -> StepResult:
@@ -51,7 +54,8 @@ async def drop_old_facts(context: Context) -> StepResult:
             day = await metric_queries.as_of(connection, today)
             if months is not None and day is not None:
                 dropped += await partition_queries.drop_before(connection, fact, day, months)
-    return StepResult(partitions=tuple(dropped), writes=_FACTS)
+                failpoint("batch.facts.dropped")
+    return StepResult(partitions=tuple(dropped), writes=dict.fromkeys(_FACTS))
 
 
 async def delete_old_alerts(context: Context) -> StepResult:
@@ -60,11 +64,12 @@ async def delete_old_alerts(context: Context) -> StepResult:
     async with fence.transaction(context) as connection:
         await connection.execute(_LIMITS)
         alerts = await alert_queries.delete_older(connection, days)
+        failpoint("batch.alerts.deleted")
         mails = await mail_queries.delete_older(connection, days)
     return StepResult(
         rows_out=alerts + mails,
         figures={"alerts": alerts, "mails": mails},
-        writes=("postgres:pipeline.alert", "postgres:pipeline.mail"),
+        writes=dict.fromkeys(("postgres:pipeline.alert", "postgres:pipeline.mail")),
     )
 
 
@@ -77,11 +82,12 @@ async def delete_old_runs(context: Context) -> StepResult:
     async with fence.transaction(context) as connection:
         await connection.execute(_LIMITS)
         lines = await run_queries.delete_older_logs(connection, days)
+        failpoint("batch.run_log.deleted")
         runs = await run_queries.delete_older(connection, days)
     return StepResult(
         rows_out=lines + runs,
         figures={"logLines": lines, "runs": runs},
-        writes=("postgres:pipeline.run_log", "postgres:pipeline.run"),
+        writes=dict.fromkeys(("postgres:pipeline.run_log", "postgres:pipeline.run")),
     )
 
 

@@ -27,7 +27,8 @@ class StepResult:
     figures: Mapping[str, JsonValue] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
     """Datasets, for the lineage: `postgres:inventory.ledger_entries_v1`, `lake:item_days`, ..."""
-    writes: tuple[str, ...] = ()
+    writes: Mapping[str, int | None] = field(default_factory=dict)
+    """Dataset -> rows put into it; None where rows went, or where nobody has counted them."""
 
 
 class Log(Protocol):

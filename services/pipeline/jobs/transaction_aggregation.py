@@ -4,7 +4,7 @@ The lake's ledger is brought up to date first, as `inventory_etl` does, so that 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import ibis
 
@@ -14,8 +14,10 @@ from services.pipeline.jobs import dataset_queries, extraction, fence, sink, tra
 from services.pipeline.jobs.contract import LEDGER_ENTRIES, MOVEMENT_AGGREGATE
 from services.pipeline.jobs.fence import Fence
 from services.pipeline.jobs.inventory_etl import (
+    days_of,
+    due_days,
     engine_of,
-    extract_inventory_data,
+    extract,
     kept,
     lake_table,
     names_of,
@@ -28,40 +30,50 @@ DAYS_PER_WEEK = 7
 
 
 async def aggregate_transactions(context: Context) -> StepResult:
-    """Bring the lake's ledger up to date, and sum every day and week that is newer than its sums, in the lake."""
-    extract = await extract_inventory_data(context)
+    """Bring the lake's ledger up to date, and sum every day and week that is newer than its sums, in the lake.
+
+    The dates that the interval touches, and their weeks, are summed in any case.
+    """
+    extracted = await extract(context, [])
+    async with fence.alone(context):
+        return await _sum_changed_days(context, extracted)
+
+
+async def _sum_changed_days(context: Context, extracted: StepResult) -> StepResult:
     async with acquired(context.pool) as connection:
         ledger = await dataset_queries.watermarks(connection, LEDGER_ENTRIES.dataset)
         summed = await dataset_queries.watermarks(connection, _IN_LAKE)
-    changed = {day for day, watermark in ledger.items() if summed.get(day, -1) < watermark}
-    if context.parameters.get("full"):
-        changed = set(ledger)
-    # A week is part of its Monday's partition.
-    due = sorted({*changed, *(monday_of(day) for day in changed)})
+    due = with_mondays(due_days(ledger, summed, days_of(context.interval.dates())))
     watermark = max(ledger.values(), default=0)
     await renew_dimensions(context)
     rows_per_day = await asyncio.to_thread(_aggregate, context, due, watermark)
     async with fence.transaction(context) as connection:
         await dataset_queries.record_partitions(connection, _IN_LAKE, rows_per_day, watermark, context.run_id)
+    rows_out = sum(rows_per_day.values())
     return StepResult(
-        rows_in=extract.rows_in,
-        rows_out=sum(rows_per_day.values()),
+        rows_in=extracted.rows_in,
+        rows_out=rows_out,
         partitions=names_of(due),
-        watermark_from=extract.watermark_from,
-        watermark_to=extract.watermark_to,
+        watermark_from=extracted.watermark_from,
+        watermark_to=extracted.watermark_to,
         reads=("postgres:inventory.ledger_entries_v1", "postgres:pipeline.product_versions_v1", "lake:ledger_entries"),
-        writes=("lake:ledger_entries", "lake:movement_aggregate"),
+        writes={"lake:ledger_entries": extracted.rows_out, "lake:movement_aggregate": rows_out},
     )
 
 
 async def load_aggregates(context: Context) -> StepResult:
-    """Load the sums that are newer than the table's, and have velocity, trend and cache of what moved renewed."""
+    """Load the interval's sums and those that are newer than the table's, and have velocity, trend and cache of what
+    moved renewed.
+    """
+    async with fence.alone(context):
+        return await _load_changed_days(context)
+
+
+async def _load_changed_days(context: Context) -> StepResult:
     async with acquired(context.pool) as connection:
         summed = await dataset_queries.watermarks(connection, _IN_LAKE)
         loaded = await dataset_queries.watermarks(connection, MOVEMENT_AGGREGATE.dataset)
-    due = sorted(day for day, watermark in summed.items() if loaded.get(day, -1) < watermark)
-    if context.parameters.get("full"):
-        due = sorted(summed)
+    due = due_days(summed, loaded, with_mondays(days_of(context.interval.dates())))
     watermark = max(summed.values(), default=0)
     # Before they are loaded: once they are, a retry finds nothing due. A mark too many does no harm.
     async with fence.transaction(context) as connection:
@@ -74,13 +86,13 @@ async def load_aggregates(context: Context) -> StepResult:
         watermark_to=watermark,
         figures={"markedStockItems": marked},
         reads=("lake:movement_aggregate",),
-        writes=("postgres:pipeline.movement_aggregate", "postgres:pipeline.dirty_stock_item"),
+        writes={"postgres:pipeline.movement_aggregate": rows, "postgres:pipeline.dirty_stock_item": marked},
     )
 
 
-def monday_of(day: int) -> int:
-    """The Monday of a day's week; 1970 began on a Thursday."""
-    return day - (day + 3) % DAYS_PER_WEEK
+def with_mondays(days: Collection[int]) -> list[int]:
+    """The days with the Mondays of their weeks, whose partitions hold the weeks' sums; 1970 began on a Thursday."""
+    return sorted({*days, *(day - (day + 3) % DAYS_PER_WEEK for day in days)})
 
 
 _IN_LAKE = f"lake.{MOVEMENT_AGGREGATE.dataset}"

@@ -83,6 +83,15 @@ def lake_rows(settings: Settings, name: str) -> list[str]:
     return sorted(map(str, table.rows(table.days(), CONTRACTS[name].schema).read_all().to_pylist()))
 
 
+def damage_lake(settings: Settings, *names: str, on_days: list[int]) -> None:
+    """Take the rows of these days of January from datasets of the lake, behind everybody's back."""
+    for name in names:
+        schema = CONTRACTS[name].schema
+        table = PartitionedTable(settings.lake_url, name, schema)
+        days = [(date(2026, 1, day) - date(1970, 1, 1)).days for day in on_days]
+        table.replace(days, pa.RecordBatchReader.from_batches(schema, []), table.watermark() or 0)
+
+
 def days(step: Any) -> list[int]:
     """The days of January that a step replaced."""
     return [int(name[-2:]) for name in step["partitions"]]
@@ -128,16 +137,60 @@ async def test_late_entries_replace_exactly_the_days_that_follow_from_them(
     assert days(late["extract_inventory_data"]) == [3, 5]  # the late one, and the empty day of the interval
     assert late["extract_inventory_data"]["rows_out"] == 2
     assert days(late["transform_and_load"]) == days(late["generate_aggregated_metrics"]) == [3, 4, 5]
-    assert [step["partitions"] for step in (again["transform_and_load"], again["generate_aggregated_metrics"])] == [
-        [],
-        [],
-    ]
+    assert days(again["transform_and_load"]) == days(again["generate_aggregated_metrics"]) == [5]  # its own alone
     incremental = [await rows(connection, table) for table in OUTPUTS]
 
     await empty_outputs(database)
     await run(pool, settings, 1, 5, full=True)
 
     assert [await rows(connection, table) for table in OUTPUTS] == incremental
+
+
+@pytest.mark.parametrize("full", [False, True])
+async def test_a_run_replaces_the_dates_of_its_interval_whatever_they_hold(
+    pool: Pool, settings: Settings, connection: Connection, database: Database, full: bool
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), *(on(day, -1) for day in (2, 3, 4))])
+    await run(pool, settings, 1, 4)
+    right = {table: await rows(connection, table) for table in OUTPUTS}
+    lake = {name: lake_rows(settings, name) for name in CONTRACTS}
+    damaged = ("2026-01-02", "2026-01-03") if full else ("2026-01-02",)
+    for table in OUTPUTS:
+        await connection.execute(f"DELETE FROM {table} WHERE date = ANY($1::text[]::date[])", damaged)
+    damage_lake(settings, "ledger_entries", "item_days", on_days=[2])
+    damage_lake(settings, *OUTPUTS, on_days=[2, 3] if full else [2])
+
+    steps = await run(pool, settings, 2, 2, full=full)
+
+    assert steps["status"] is RunStatus.SUCCEEDED
+    assert days(steps["extract_inventory_data"]) == [2]
+    assert (
+        days(steps["transform_and_load"]) == days(steps["generate_aggregated_metrics"]) == ([2, 3, 4] if full else [2])
+    )
+    assert {table: await rows(connection, table) for table in OUTPUTS} == right
+    assert {name: lake_rows(settings, name) for name in CONTRACTS} == lake
+
+
+async def test_runs_of_different_dates_go_on_side_by_side(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), *(on(day, -1) for day in (2, 3, 4))])
+    await run(pool, settings, 1, 4)
+    right = {table: await rows(connection, table) for table in OUTPUTS}
+    await ledger.post(database, [on(2, 5, "RECEIPT", "B")])
+    for table in OUTPUTS:
+        await connection.execute(f"DELETE FROM {table} WHERE date >= '2026-01-03'")
+
+    both = await asyncio.gather(run(pool, settings, 3, 3), run(pool, settings, 4, 4))
+
+    assert [each["status"] for each in both] == [RunStatus.SUCCEEDED, RunStatus.SUCCEEDED]
+    first, second = ([step for name, step in each.items() if name != "status"] for each in both)
+    assert min(step["started_at"] for step in second) < max(step["finished_at"] for step in first)
+    assert min(step["started_at"] for step in first) < max(step["finished_at"] for step in second)
+    others = {table: [row for row in await rows(connection, table) if row[1] == "A"] for table in OUTPUTS}
+    assert [tuple(row) for row in others["daily_snapshot"]] == right["daily_snapshot"]
+    snapshots_of_b = [row[0].day for row in await rows(connection, "daily_snapshot") if row[1] == "B"]
+    assert snapshots_of_b == [2, 3, 4]
 
 
 async def test_a_run_of_one_warehouse_replaces_its_partitions_only(
@@ -229,7 +282,7 @@ async def test_an_entry_of_a_transaction_that_ends_late_is_not_lost(
 async def test_bad_rows_are_quarantined_and_their_day_is_not_published(
     pool: Pool, settings: Settings, connection: Connection, database: Database
 ) -> None:
-    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), on(2, -3), on(2, 4, "SALE")])
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), on(1, 5, "RECEIPT", "B"), on(2, -3), on(2, 4, "SALE")])
 
     steps = await run(pool, settings, 1, 3)
 
@@ -237,9 +290,13 @@ async def test_bad_rows_are_quarantined_and_their_day_is_not_published(
     assert "1 days failed: 2026-01-02" in steps["data_quality_check"]["error"]
     [bad] = await connection.fetch("SELECT * FROM quarantine")
     assert (bad["row_key"], bad["rule_ids"], bad["payload"]["quantity_change"]) == ("X:A:3", ["sign-wrong"], 4)
-    published = await connection.fetch("SELECT DISTINCT date FROM snapshots_v1 ORDER BY date")
-    assert [row["date"].day for row in published] == [1, 3]
+    for view in ("snapshots_v1", "daily_metrics_v1"):
+        published = await connection.fetch(f"SELECT date, sku FROM {view} ORDER BY date, sku")
+        # What A has on the 3rd is calculated without its bad row, and is as wrong as on the 2nd.
+        assert [(row["date"].day, row["sku"]) for row in published] == [(1, "A"), (1, "B"), (3, "B")]
     assert await connection.fetchval("SELECT count(DISTINCT date) FROM daily_snapshot") == 3
+    events = [json.loads(value) for (value,) in await connection.fetch("SELECT value FROM outbox ORDER BY id")]
+    assert [(event["sku"], event["asOf"]) for event in events] == [("B", "2026-01-03")]
 
 
 async def test_freshness_is_known_per_day(
@@ -259,6 +316,7 @@ async def test_freshness_is_known_per_day(
         ("daily_snapshot", 2): 1,
         ("daily_metric", 1): 1,
         ("daily_metric", 2): 1,
+        ("kafka.daily_metric", 2): 1,
     }
 
 
@@ -292,7 +350,13 @@ async def test_every_step_tells_what_it_read_and_wrote(
     assert sum(event["eventType"] == "START" for event in events) == len(ends) == 4
     extract, check = ends["inventory_etl.extract_inventory_data"], ends["inventory_etl.data_quality_check"]
     assert [data["name"] for data in extract["inputs"]] == ["inventory.ledger_entries_v1"]
-    assert extract["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] == 1
+    counts = {data["name"]: data["outputFacets"]["outputStatistics"]["rowCount"] for data in extract["outputs"]}
+    assert counts == {"ledger_entries": 1, "pipeline.quarantine": 1}
+    transform, metrics = ends["inventory_etl.transform_and_load"], ends["inventory_etl.generate_aggregated_metrics"]
+    [days_read] = [data for data in metrics["inputs"] if data["name"] == "item_days"]
+    [days_written] = [data for data in transform["outputs"] if data["name"] == "item_days"]
+    assert days_read["facets"]["schema"]["fields"] == days_written["facets"]["schema"]["fields"]
+    assert {"name": "net_change", "type": "int64"} in days_read["facets"]["schema"]["fields"]
     assert extract["run"]["facets"]["nominalTime"]["nominalStartTime"] == "2026-01-01T00:00:00+00:00"
     assert (check["eventType"], "1 days failed" in check["run"]["facets"]["errorMessage"]["message"]) == ("FAIL", True)
 
@@ -327,13 +391,13 @@ async def test_bad_rows_that_another_job_has_extracted_fail_their_day_all_the_sa
 
     await run_steps(pool, settings, "transaction_aggregation", JANUARY_2)
     at_once = await published_days(connection, "movement_aggregates_v1"), await published_days(connection)
-    # Late for its interval, as the hourly job is ahead; then its next try, the day after, and a full run.
+    # Late for its interval, as the hourly job is ahead; then its next try, the day after, and a run of the bad date.
     found, again = [await run(pool, settings, 3, 3) for _ in range(2)]
     later = await run(pool, settings, 4, 4)
-    full = await run(pool, settings, 4, 4, full=True)
+    own = await run(pool, settings, 2, 2)
 
     assert 2 not in {*at_once[0], *at_once[1]}
-    assert [each["status"] for each in (found, again, later, full)] == [
+    assert [each["status"] for each in (found, again, later, own)] == [
         RunStatus.FAILED,
         RunStatus.FAILED,
         RunStatus.SUCCEEDED,
@@ -341,7 +405,7 @@ async def test_bad_rows_that_another_job_has_extracted_fail_their_day_all_the_sa
     ]
     assert "1 days failed: 2026-01-02" in found["data_quality_check"]["error"]
     assert later["data_quality_check"]["figures"]["stillFailed"] == ["2026-01-02"]
-    assert await published_days(connection) == [1, 3, 4]
+    assert await published_days(connection) == [1]
 
 
 async def test_a_lake_that_is_ahead_of_the_run_passes_and_a_day_that_failed_clears(
@@ -389,16 +453,16 @@ async def test_a_lake_that_differs_from_the_ledger_fails_its_day_until_it_is_men
     pool: Pool, settings: Settings, connection: Connection, database: Database
 ) -> None:
     await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), on(2, -3)])
-    await run_steps(pool, settings, "inventory_etl", JANUARY_2, "extract_inventory_data")
-    table = PartitionedTable(settings.lake_url, "ledger_entries", contract.LEDGER_ENTRIES.schema)
-    nothing = pa.RecordBatchReader.from_batches(contract.LEDGER_ENTRIES.schema, [])
-    the_2nd = (date(2026, 1, 2) - date(1970, 1, 1)).days
-    table.replace([the_2nd], nothing, table.watermark() or 0)
+    await run(pool, settings, 1, 4)
+    await run(pool, settings, 2, 2)
+    damage_lake(settings, "ledger_entries", on_days=[2])
 
-    statuses = [
-        await run_steps(pool, settings, "inventory_etl", JANUARY_2, "data_quality_check"),
-        (await run(pool, settings, 2, 2, full=True))["status"],
-    ]
+    checked = await run_steps(pool, settings, "inventory_etl", JANUARY_2, "data_quality_check")
+    published = [await published_days(connection, view) for view in ("snapshots_v1", "daily_metrics_v1")]
+    mended = await run(pool, settings, 2, 2)
 
-    assert statuses == [RunStatus.FAILED, RunStatus.SUCCEEDED]
+    assert (checked, mended["status"]) == (RunStatus.FAILED, RunStatus.SUCCEEDED)
+    # Nobody knows which rows are missing, so nothing from then on is published.
+    assert published == [[1], [1]]
     assert await connection.fetchval("SELECT bool_and(status = 'passed') FROM partition_quality")
+    assert await published_days(connection) == [1, 2, 3, 4]
