@@ -337,6 +337,24 @@ async def test_the_latest_metrics_are_published(
     assert len(AnalyticsEvents.validate_json(json.dumps(events))) == 2
 
 
+async def test_metrics_that_nobody_has_heard_of_are_published_by_the_next_run(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), on(2, -3)])
+    await run(pool, settings, 1, 2)
+    # As by a process that has died between the load and the announcement.
+    await connection.execute("DELETE FROM outbox")
+    await connection.execute("DELETE FROM dataset_partition WHERE dataset = 'kafka.daily_metric'")
+
+    published = [
+        (await run(pool, settings, 1, 1))["generate_aggregated_metrics"]["figures"]["publishedEvents"] for _ in range(2)
+    ]
+
+    assert published == [1, 0]
+    [event] = [json.loads(value) for (value,) in await connection.fetch("SELECT value FROM outbox")]
+    assert event["asOf"] == "2026-01-02"
+
+
 async def test_every_step_tells_what_it_read_and_wrote(
     pool: Pool, settings: Settings, database: Database, tmp_path: Path
 ) -> None:

@@ -70,3 +70,30 @@ async def test_movements_are_summed_by_hour_day_and_week_and_late_ones_added(
     await empty_outputs(database)
     await run(pool, settings, 11, full=True)
     assert await connection.fetch("SELECT * FROM movement_aggregate ORDER BY 1, 2, 3, 4, 5") == incremental
+
+
+async def test_a_run_replaces_the_dates_and_the_week_of_its_hour_whatever_they_hold(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await ledger.post(database, [on(4, 9, "OPENING_BALANCE"), on(5, -2), on(6, -1)])
+    await run(pool, settings, 10)
+    right = await connection.fetch("SELECT * FROM movement_aggregate ORDER BY 1, 2, 3, 4, 5")
+    # Of the 6th and of its week, which lies in the partition of Monday the 5th.
+    await connection.execute("DELETE FROM movement_aggregate WHERE date >= '2026-01-05'")
+
+    await run(pool, settings, 10)
+
+    assert await connection.fetch("SELECT * FROM movement_aggregate ORDER BY 1, 2, 3, 4, 5") == right
+
+
+async def test_a_week_that_holds_a_failed_date_is_not_published(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await ledger.post(database, [on(4, 9, "OPENING_BALANCE"), on(5, -2), on(6, 4, "SALE")])
+
+    await run(pool, settings, 10)
+
+    published = await connection.fetch(
+        "SELECT grain, date FROM movement_aggregates_v1 WHERE dimension = 'sku' ORDER BY date, grain"
+    )
+    assert [(row["grain"], row["date"].day) for row in published] == [("day", 5), ("hour", 5)]
