@@ -29,7 +29,7 @@ PAUSES_SECONDS = (1, 2, 5, 10, 30, 60)
 INTERVAL_END = Param(None, type=["null", "string"], format="date-time", description="Not part of the interval.")
 INTERVAL_START = Param(None, type=["null", "string"], format="date-time", description="Of a run started by hand.")
 WAREHOUSE = Param(None, type=["null", "string"], description="Only the partitions of this warehouse.")
-FULL = Param(False, type="boolean", description="Replace the later dates, too, that follow from those of the interval.")
+FULL = Param(False, type="boolean", description="Replace the later dates, too, that follow from the interval's.")
 
 log = logging.getLogger(__name__)
 

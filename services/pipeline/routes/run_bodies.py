@@ -89,7 +89,7 @@ class RunIn(ApiModel):
         list[str] | None,
         Field(min_length=1, max_length=20, description="Some steps only. What they follow must have succeeded before."),
     ] = None
-    full: Annotated[bool, Field(description="Replace the later dates, too, that follow from those of the interval.")] = False
+    full: Annotated[bool, Field(description="Replace the later dates, too, that follow from the interval's.")] = False
     warehouse_id: Annotated[
         WarehouseId | None, Field(description="Only this warehouse's partitions, where the job can do that.")
     ] = None
