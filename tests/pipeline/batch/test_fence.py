@@ -21,8 +21,8 @@ from services.pipeline.lake import PartitionedTable
 from services.pipeline.settings import Settings
 from tests.pipeline.batch import ledger
 from tests.pipeline.batch.ledger import on
+from tests.pipeline.batch.scenarios import INTERVAL, run
 from tests.pipeline.batch.test_inventory_etl import DATASETS, OUTPUTS, empty_outputs
-from tests.pipeline.batch.test_kills import INTERVAL, run
 from tests.pipeline.batch.test_runs import a_request, claim, start
 from tests.stack import Database
 
