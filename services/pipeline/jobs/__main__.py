@@ -5,6 +5,7 @@ import asyncio
 import getpass
 import json
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
+import structlog
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -68,6 +70,8 @@ REFUSALS = (
 """What cannot be done as it was asked for."""
 SUCCEEDED, FAILED, REFUSED = 0, 1, 2
 INSTANT = "%Y-%m-%dT%H:%M:%SZ"
+
+log = structlog.get_logger(__name__)
 
 Command = Callable[[Pool, Settings, argparse.Namespace], Awaitable[int]]
 
@@ -148,17 +152,33 @@ async def _execute(pool: Pool, settings: Settings, arguments: argparse.Namespace
         claim = await run_queries.claimed(connection, arguments.run_id, arguments.attempt)
     if claim is None:
         raise Fenced(f"attempt {arguments.attempt} of run {arguments.run_id} does not count any more")
+    executing = asyncio.create_task(Execution(claim, pool, settings, ignore).run())
+    _cancel_on_signal(executing)
     try:
-        status = await Execution(claim, pool, settings, ignore).run()
+        if await executing is RunStatus.SUCCEEDED:
+            return SUCCEEDED
     except Fenced as error:
         sys.stderr.write(f"{error}\n")
-        status = RunStatus.FAILED
-    if status is not RunStatus.SUCCEEDED:
-        # Threads of steps that were cancelled or timed out cannot be: they must not go on writing.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(FAILED)
-    return SUCCEEDED
+    except asyncio.CancelledError:
+        sys.stderr.write(f"run {claim.run_id} was interrupted\n")
+    except Exception:
+        # Such as Postgres that is away: who started this process stores the end of the run.
+        log.exception("run.end_not_stored", run_id=str(claim.run_id), attempt=claim.attempt)
+    # Threads of steps that were cancelled or timed out cannot be: they must not go on writing.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(FAILED)
+
+
+def _cancel_on_signal(task: asyncio.Task[RunStatus]) -> None:
+    """SIGTERM and SIGINT cancel the task, once: a second one must not disturb what stores the end of the run."""
+
+    def cancel() -> None:
+        if not task.cancelling():
+            task.cancel()
+
+    for stop_signal in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(stop_signal, cancel)
 
 
 async def _list(pool: Pool, _settings: Settings, arguments: argparse.Namespace) -> int:
@@ -320,7 +340,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a job, or some of its steps, over an interval, here and now")
     _add_job_and_range(run)
     run.add_argument("--step", action="append", help="only this step; repeat for several")
-    run.add_argument("--full", action="store_true", help="rebuild every partition, not only what changed")
+    run.add_argument("--full", action="store_true", help="replace the later dates, too, that follow from these")
     run.add_argument("--key", help="idempotency key: the same key is answered with the same run")
     run.set_defaults(function=_run)
 

@@ -51,14 +51,14 @@ class Execution:
     async def run(self) -> RunStatus:
         """Execute the steps that have not succeeded yet, and store what became of the run.
 
-        A run that is interrupted, because the process is asked to stop, is queued again. Raises Fenced when others
-        have taken over meanwhile: then nothing more is stored.
+        A run that is interrupted, because the process is asked to stop, is queued again at once, whatever attempts it
+        has left. Raises Fenced when others have taken over meanwhile: then nothing more is stored.
         """
         self._log(None, "run.started", job=self.claim.job, interval=str(self.claim.interval))
         try:
             status, error = await self._attempt()
         except asyncio.CancelledError:
-            await self._end(RunStatus.QUEUED, "interrupted: the process was asked to stop")
+            await self._end(RunStatus.QUEUED, runs.INTERRUPTED)
             raise
         await self._end(status, error)
         return status

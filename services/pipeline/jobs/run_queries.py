@@ -192,12 +192,22 @@ async def lock_attempt(connection: Connection, run_id: UUID, attempt: int) -> bo
     )
 
 
+async def has_begun(connection: Connection, run_id: UUID, attempt: int) -> bool:
+    """Whether the attempt has begun a step."""
+    return bool(
+        await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM run_step WHERE run_id = $1 AND attempt = $2)", run_id, attempt
+        )
+    )
+
+
 async def lost_runs(connection: Connection, silent_seconds: float) -> list[Claim]:
-    """The claims whose process has given no sign of life for so long."""
+    """The claims whose process has given no sign of life for so long, and can give none until this transaction ends."""
     rows = await connection.fetch(
         """
         SELECT * FROM run
-         WHERE status = 'running' AND heartbeat_at < now() - make_interval(secs => $1) ORDER BY run_id
+         WHERE status = 'running' AND heartbeat_at < now() - make_interval(secs => $1)
+         ORDER BY run_id FOR NO KEY UPDATE
         """,
         silent_seconds,
     )
@@ -274,13 +284,17 @@ async def end_run(
 ) -> str | None:
     """Store the end of a running attempt; the status it now has, None when the attempt is fenced.
 
-    A failed run with attempts left is queued again, to begin after the delay.
+    A failed run with attempts left is queued again, to begin after the delay. One that is to be queued whatever its
+    attempts may be begun once more for that, unless its end was asked for: then it is cancelled.
     """
     ended: str | None = await connection.fetchval(
         """
         UPDATE run
            SET status = CASE WHEN $3 = 'failed' AND attempt < max_attempts AND cancel_requested_by IS NULL
-                             THEN 'queued' ELSE $3 END,
+                             THEN 'queued'
+                             WHEN $3 = 'queued' AND cancel_requested_by IS NOT NULL THEN 'cancelled'
+                             ELSE $3 END,
+               max_attempts = max_attempts + CASE $3 WHEN 'queued' THEN 1 ELSE 0 END,
                not_before = now() + make_interval(secs => $5), error = $4, finished_at = now(), worker = NULL
          WHERE run_id = $1 AND attempt = $2 AND status = 'running'
         RETURNING status

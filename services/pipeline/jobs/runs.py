@@ -30,6 +30,7 @@ from services.pipeline.jobs.run import (
 
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LOST = "the process that executed the run gives no sign of life"
+INTERRUPTED = "interrupted: the process was asked to stop"
 
 log = structlog.get_logger(__name__)
 
@@ -98,16 +99,17 @@ async def claim(connection: Connection, run_id: UUID, worker: str, version: str)
 async def end(connection: Connection, run_id: UUID, attempt: int, status: RunStatus, error: str | None) -> bool:
     """Store how an attempt ended, and queue the run again if it failed and has attempts left.
 
+    QUEUED stands for an attempt that was interrupted: the run is due again at once, with one more attempt allowed.
     False when the attempt is fenced: nothing is changed. Call it in a transaction.
     """
     row = await found(connection, run_id)
     # Another version of this code may have begun it, and know jobs that this one does not.
     job = job_definitions.jobs().get(row["job"])
-    delay = 0 if job is None else job.retry_delay_seconds
+    delay = 0 if job is None or status is RunStatus.QUEUED else job.retry_delay_seconds
     ended = await run_queries.end_run(connection, run_id, attempt, status, error, delay)
     if ended is None:
         return False
-    running_become = StepStatus.CANCELLED if status is RunStatus.CANCELLED else StepStatus.FAILED
+    running_become = StepStatus.CANCELLED if ended == RunStatus.CANCELLED else StepStatus.FAILED
     await run_queries.close_steps(connection, run_id, running_become, error)
     if ended == RunStatus.QUEUED:
         await run_queries.requeue_steps(connection, run_id)
@@ -115,10 +117,15 @@ async def end(connection: Connection, run_id: UUID, attempt: int, status: RunSta
 
 
 async def end_lost(connection: Connection, silent_seconds: float) -> list[Aborted]:
-    """Mark the runs as failed whose process has died; their last attempts. Call it in a transaction."""
+    """Mark the runs as failed whose process has died; their last attempts. Call it in a transaction.
+
+    One whose process had not begun a step is queued again and has lost no attempt: nothing of the job was executed yet.
+    """
     ended = []
     for lost in await run_queries.lost_runs(connection, silent_seconds):
-        if await end(connection, lost.run_id, lost.attempt, RunStatus.FAILED, LOST):
+        has_begun = await run_queries.has_begun(connection, lost.run_id, lost.attempt)
+        status = RunStatus.FAILED if has_begun else RunStatus.QUEUED
+        if await end(connection, lost.run_id, lost.attempt, status, LOST):
             running = tuple(step for step, status in lost.steps.items() if status is StepStatus.RUNNING)
             ended.append(Aborted(lost, running, LOST))
             log.warning("run.lost", run_id=str(lost.run_id), attempt=lost.attempt)

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 
 import structlog
@@ -21,6 +22,8 @@ from services.pipeline.settings import Settings
 
 BACK_OFF_SECONDS = 2.0
 GRACE_SECONDS = 15.0
+START_SECONDS = 120.0
+"""Most time that a process may take until it begins the first step of its run."""
 
 EXECUTING = Gauge("stockflow_batch_executing", "Runs that this process executes now.")
 EXECUTED = Counter("stockflow_batch_executed_total", "Runs that this process has executed.", ["job", "ended"])
@@ -74,13 +77,14 @@ class Worker:
         with EXECUTING.track_inprogress():
             code = await self._wait(process, claim, stop)
         EXECUTED.labels(claim.job, "done" if code == 0 else "failed").inc()
-        if code < 0:
-            await self._end_killed(claim, signal.Signals(-code).name)
+        if code != 0:
+            await self._end(claim, *_what_became(code, stop.is_set()))
 
     async def _wait(self, process: asyncio.subprocess.Process, claim: Claim, stop: asyncio.Event) -> int:
         """The exit code; once asked to stop, the process is asked, too.
 
-        It is killed if it does not hear, or goes on though its run was cancelled, timed out or taken for lost.
+        It is killed if it does not hear, begins no step, or goes on though its run was cancelled, timed out or taken
+        for lost.
         """
         ended, asked = asyncio.ensure_future(process.wait()), asyncio.ensure_future(stop.wait())
         over = asyncio.create_task(self._until_over(claim))
@@ -103,10 +107,19 @@ class Worker:
             over.cancel()
 
     async def _until_over(self, claim: Claim) -> None:
-        """Wait until the attempt does not count any more."""
+        """Wait until the attempt does not count any more, or has begun no step in time.
+
+        Until it begins one, the signs of life are given here: a process that loads its code can give none.
+        """
+        begin_by = time.monotonic() + START_SECONDS
         while True:
             await asyncio.sleep(self._settings.batch_heartbeat_seconds)
             try:
+                async with acquired(self._pool) as connection:
+                    if not await run_queries.has_begun(connection, claim.run_id, claim.attempt):
+                        if time.monotonic() > begin_by:
+                            return
+                        await run_queries.beat(connection, claim.run_id, claim.attempt)
                 LOST.inc(await end_lost(self._pool, self._settings))
                 async with acquired(self._pool) as connection:
                     if await run_queries.claimed(connection, claim.run_id, claim.attempt) is None:
@@ -114,16 +127,23 @@ class Worker:
             except (*TRANSIENT, Problem) as error:
                 log.warning("batch.backing_off", error=repr(error), seconds=BACK_OFF_SECONDS)
 
-    async def _end_killed(self, claim: Claim, by: str) -> None:
-        """Store at once that a process died, not only once its run has been silent for long enough."""
-        error = f"the process was killed by {by}"
+    async def _end(self, claim: Claim, status: RunStatus, error: str) -> None:
+        """Store at once what a process could not, not only once its run has been silent for long enough."""
         try:
             async with acquired(self._pool) as connection, connection.transaction():
                 steps = await run_queries.steps_of(connection, [claim.run_id])
-                if not await runs.end(connection, claim.run_id, claim.attempt, RunStatus.FAILED, error):
+                if not await runs.end(connection, claim.run_id, claim.attempt, status, error):
                     return
             running = tuple(step["step"] for step in steps if step["status"] == StepStatus.RUNNING)
             if self._settings.openlineage_url is not None:
                 await lineage.tell_aborted(self._settings.openlineage_url, [Aborted(claim, running, error)])
         except (*TRANSIENT, Problem) as trouble:
             log.warning("batch.end_not_stored", run_id=str(claim.run_id), error=repr(trouble))
+
+
+def _what_became(code: int, was_asked_to_stop: bool) -> tuple[RunStatus, str]:
+    """The status and the error of a run whose process has ended so without storing them."""
+    if was_asked_to_stop or code == -signal.SIGTERM:
+        return RunStatus.QUEUED, runs.INTERRUPTED
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return RunStatus.FAILED, f"the process {how}"

@@ -12,7 +12,7 @@ from services.pipeline.jobs.job import Interval
 from services.pipeline.jobs.run import RunRequest
 from services.pipeline.settings import Settings
 from tests.pipeline.batch.test_kills import environment
-from tests.pipeline.batch.test_runs import THE_DAY, claim, run_row, start
+from tests.pipeline.batch.test_runs import THE_DAY, claim, claim_and_begin, run_row, start
 from tests.stack import ROOT
 
 A_STEP_WITH_A_THREAD_THAT_NEVER_ENDS = """
@@ -53,7 +53,7 @@ async def test_a_process_whose_run_failed_waits_for_no_thread(
 async def test_who_waits_for_a_run_whose_process_dies_hears_of_its_end(
     pool: Pool, settings: Settings, connection: Connection, command: str
 ) -> None:
-    dead = await claim(pool, await start(pool))
+    dead = await claim_and_begin(pool, await start(pool))
     impatient = settings.model_copy(update={"batch_lost_seconds": 0.5})
     arguments = command_line._parser().parse_args(
         [command, "inventory_etl", "--from", "2026-01-05T02:00", "--to", "2026-01-06T02:00"]
@@ -69,7 +69,7 @@ async def test_a_backfill_does_again_what_a_dead_process_has_left(
     pool: Pool, settings: Settings, connection: Connection
 ) -> None:
     hour = Interval(datetime(2026, 1, 5, 2, 5, tzinfo=UTC), datetime(2026, 1, 5, 3, 5, tzinfo=UTC))
-    await claim(pool, await start(pool, RunRequest("transaction_aggregation", hour, "test")))
+    await claim_and_begin(pool, await start(pool, RunRequest("transaction_aggregation", hour, "test")))
     await connection.execute("UPDATE run SET heartbeat_at = now() - interval '1 hour'")
     arguments = command_line._parser().parse_args(
         ["backfill", "transaction_aggregation", "--from", "2026-01-05T02:05", "--to", "2026-01-05T03:05"]

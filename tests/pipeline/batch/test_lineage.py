@@ -53,7 +53,7 @@ async def test_a_step_whose_process_was_killed_is_told_as_aborted(
     told = tmp_path / "lineage.jsonl"
     claimed = await a_run_within_its_step(pool, connection)
 
-    await Worker(telling(settings, told), pool)._end_killed(claimed, "SIGKILL")
+    await Worker(telling(settings, told), pool)._end(claimed, RunStatus.FAILED, "the process was killed by SIGKILL")
 
     [event] = events(told)
     assert (event["eventType"], event["job"]["name"]) == ABORTED

@@ -51,6 +51,13 @@ async def claim(pool: Pool, run_id: UUID) -> Claim:
     return claimed
 
 
+async def claim_and_begin(pool: Pool, run_id: UUID) -> Claim:
+    claimed = await claim(pool, run_id)
+    async with pool.acquire() as connection:
+        await run_queries.begin_step(connection, run_id, next(iter(claimed.steps)), claimed.attempt)  # type: ignore[arg-type]
+    return claimed
+
+
 async def nothing(_context: Context) -> StepResult:
     return StepResult()
 
@@ -333,6 +340,42 @@ async def test_an_interrupted_run_waits_to_go_on(pool: Pool, settings: Settings,
     assert await executed(pool, settings, run_id, extract_inventory_data=fails) is RunStatus.SUCCEEDED
 
 
+async def test_an_interruption_costs_neither_an_attempt_nor_time(connection: Connection, pool: Pool) -> None:
+    run_id = await start(pool, a_request(max_attempts=2))
+    await claim_and_begin(pool, run_id)
+
+    async with connection.transaction():
+        await runs.end(connection, run_id, 1, RunStatus.QUEUED, runs.INTERRUPTED)
+        assert await runs.claim_next(connection, "test", "0") is not None
+    became = []
+    for attempt in (2, 3):
+        async with connection.transaction():
+            await runs.end(connection, run_id, attempt, RunStatus.FAILED, "no such luck")
+        became.append((await run_row(connection, run_id))["status"])
+        if attempt == 2:
+            await claim(pool, run_id)
+
+    assert became == ["queued", "failed"]
+
+
+async def test_an_interrupted_run_whose_end_was_asked_for_is_cancelled(connection: Connection, pool: Pool) -> None:
+    claimed = await claim_and_begin(pool, await start(pool))
+
+    async with connection.transaction():
+        await runs.cancel(connection, claimed.run_id, "me")
+        await runs.end(connection, claimed.run_id, claimed.attempt, RunStatus.QUEUED, runs.INTERRUPTED)
+
+    assert (await run_row(connection, claimed.run_id))["status"] == "cancelled"
+    assert set((await step_statuses(connection, claimed.run_id)).values()) == {"cancelled", "skipped"}
+
+
+async def begun(connection: Connection, run_id: UUID, step: str) -> None:
+    """Wait until a step is running."""
+    async with asyncio.timeout(60):
+        while (await step_statuses(connection, run_id))[step] != "running":
+            await asyncio.sleep(0.01)
+
+
 async def test_a_run_without_signs_of_life_is_found_and_its_late_process_is_fenced(
     pool: Pool, settings: Settings, connection: Connection
 ) -> None:
@@ -344,8 +387,7 @@ async def test_a_run_without_signs_of_life_is_found_and_its_late_process_is_fenc
         return StepResult(rows_out=1)
 
     zombie = asyncio.create_task(executed(pool, settings, run_id, extract_inventory_data=sleeps))
-    while (await step_statuses(connection, run_id))["extract_inventory_data"] != "running":
-        await asyncio.sleep(0.01)
+    await begun(connection, run_id, "extract_inventory_data")
 
     async with connection.transaction():
         assert await runs.end_lost(connection, silent_seconds=60) == []
@@ -360,10 +402,25 @@ async def test_a_run_without_signs_of_life_is_found_and_its_late_process_is_fenc
     assert (await run_queries.steps_of(connection, [run_id]))[0]["rows_out"] == 0
 
 
+async def test_a_run_that_is_lost_before_its_first_step_has_lost_no_attempt(pool: Pool, connection: Connection) -> None:
+    run_id = await start(pool)
+    await claim(pool, run_id)
+    async with connection.transaction():
+        assert len(await runs.end_lost(connection, silent_seconds=-60)) == 1
+    assert (await run_row(connection, run_id))["status"] == "queued"
+
+    second = await claim_and_begin(pool, run_id)
+    async with connection.transaction():
+        assert len(await runs.end_lost(connection, silent_seconds=-60)) == 1
+
+    assert second.attempt == 2
+    assert (await run_row(connection, run_id))["status"] == "failed"
+
+
 async def test_a_lost_run_of_a_job_that_is_not_known_here_is_ended_all_the_same(
     pool: Pool, connection: Connection
 ) -> None:
-    claimed = await claim(pool, await start(pool, a_request(max_attempts=2)))
+    claimed = await claim_and_begin(pool, await start(pool, a_request(max_attempts=2)))
     await connection.execute("UPDATE run SET job = 'renamed'")
 
     async with connection.transaction():
@@ -376,7 +433,9 @@ async def test_a_job_runs_no_more_often_at_a_time_than_its_limit(
     pool: Pool, settings: Settings, connection: Connection
 ) -> None:
     next_day = Interval(THE_DAY.end, datetime(2026, 1, 7, 2, tzinfo=UTC))
-    first, second = await start(pool), await start(pool, a_request(interval=next_day))
+    first, second = [
+        await start(pool, a_request(job="transaction_aggregation", interval=each)) for each in (THE_DAY, next_day)
+    ]
     async with connection.transaction():
         taken = await runs.claim_next(connection, "one", "0")
         assert await runs.claim_next(connection, "two", "0") is None
