@@ -5,7 +5,8 @@ import logging
 import resource
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,11 +16,13 @@ from uuid import UUID
 import structlog
 
 from libs.chassis.database import Connection, Pool, acquired
+from libs.chassis.problems import Problem
+from libs.events.postgres import TRANSIENT
 from services.pipeline.jobs import job as job_definitions
 from services.pipeline.jobs import lineage, run_queries, runs
 from services.pipeline.jobs.fence import fenced
 from services.pipeline.jobs.job import Job, Step
-from services.pipeline.jobs.run import Aborted, Claim, RunStatus, StepStatus, UpstreamMissing
+from services.pipeline.jobs.run import Aborted, Claim, Fenced, RunStatus, StepStatus, UpstreamMissing
 from services.pipeline.jobs.step import Context, StepFunction, StepResult, function_of
 from services.pipeline.settings import Settings
 
@@ -65,10 +68,9 @@ class Execution:
 
     async def _end(self, status: RunStatus, error: str | None) -> None:
         self._log(None, "run.ended", level="info" if error is None else "warning", status=status, error=error)
-        async with acquired(self.pool) as connection, connection.transaction():
+        async with self._flushing() as connection:
             if not await runs.end(connection, self.claim.run_id, self.claim.attempt, status, error):
                 raise fenced(self.claim.run_id, self.claim.attempt)
-            await self._flush(connection)
         if self.settings.openlineage_url is not None:
             aborted = Aborted(self.claim, tuple(sorted(self._running)), error)
             await lineage.tell_aborted(self.settings.openlineage_url, [aborted])
@@ -90,25 +92,47 @@ class Execution:
         return (RunStatus.FAILED, "; ".join(failed)) if failed else (RunStatus.SUCCEEDED, None)
 
     async def _watch(self) -> str:
-        """Give signs of life until somebody asks for the end of the run; who that is. Raises Fenced."""
+        """Give signs of life until somebody asks for the end of the run; who that is.
+
+        Raises Fenced, and what is in the way of them when others may take the run for lost.
+        """
+        beaten_at = time.monotonic()
         while True:
-            async with acquired(self.pool) as connection, connection.transaction():
-                answer = await run_queries.beat(connection, self.claim.run_id, self.claim.attempt)
-                if answer is None:
-                    raise fenced(self.claim.run_id, self.claim.attempt)
-                await self._flush(connection)
-            if answer["cancel_requested_by"] is not None:
-                return str(answer["cancel_requested_by"])
+            try:
+                if (asked_by := await self._beat()) is not None:
+                    return asked_by
+                beaten_at = time.monotonic()
+            except (*TRANSIENT, Problem) as error:
+                if time.monotonic() - beaten_at > self.settings.batch_lost_seconds:
+                    raise
+                log.warning("run.beat_failed", run_id=str(self.claim.run_id), error=repr(error))
             await asyncio.sleep(self.settings.batch_heartbeat_seconds)
 
+    async def _beat(self) -> str | None:
+        """Give a sign of life; who asks for the end of the run, if anybody. Raises Fenced."""
+        async with self._flushing() as connection:
+            answer = await run_queries.beat(connection, self.claim.run_id, self.claim.attempt)
+            if answer is None:
+                raise fenced(self.claim.run_id, self.claim.attempt)
+        asked_by: str | None = answer["cancel_requested_by"]
+        return asked_by
+
     async def _run_steps(self) -> list[str]:
-        """Run each step once those before it have succeeded, side by side where the order allows; what failed."""
+        """Run each step once those before it have succeeded, side by side where the order allows; what failed.
+
+        Raises Fenced.
+        """
         job = job_definitions.find(self.claim.job)
         outcomes: dict[str, asyncio.Task[str | None]] = {}
-        async with asyncio.TaskGroup() as tasks:
-            for step in job.select(self.claim.steps.keys()):
-                before = [outcomes[name] for name in step.after if name in outcomes]
-                outcomes[step.name] = tasks.create_task(self._run_after(before, step))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for step in job.select(self.claim.steps.keys()):
+                    before = [outcomes[name] for name in step.after if name in outcomes]
+                    outcomes[step.name] = tasks.create_task(self._run_after(before, step))
+        except ExceptionGroup as errors:
+            if errors.subgroup(Fenced) is not None:
+                raise fenced(self.claim.run_id, self.claim.attempt) from errors
+            raise
         return [error for task in outcomes.values() if (error := task.result())]
 
     async def _run_after(self, before: Sequence["asyncio.Task[str | None]"], step: Step) -> str | None:
@@ -158,7 +182,7 @@ class Execution:
     ) -> None:
         if result is not None:
             self._log(step.name, "step.succeeded", rows_in=result.rows_in, rows_out=result.rows_out)
-        async with acquired(self.pool) as connection, connection.transaction():
+        async with self._flushing() as connection:
             await self._hold(connection)
             await run_queries.end_step(
                 connection,
@@ -170,7 +194,6 @@ class Execution:
                 cpu_seconds=time.process_time() - cpu_before,
                 peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE,
             )
-            await self._flush(connection)
         self._running.discard(step.name)
         await self._tell("COMPLETE" if error is None else "FAIL", step, result=result, error=error)
         self.observe(step.name, status, 1, 1)
@@ -215,12 +238,22 @@ class Execution:
         if not await run_queries.lock_attempt(connection, self.claim.run_id, self.claim.attempt):
             raise fenced(self.claim.run_id, self.claim.attempt)
 
-    async def _flush(self, connection: Connection) -> None:
-        """Store progress and log lines; what comes meanwhile waits for the next time."""
-        progress, self._progress = self._progress, {}
-        rows, self._log_rows = self._log_rows, []
-        await run_queries.write_progress(connection, self.claim.run_id, progress)
-        await run_queries.append_logs(connection, rows)
+    @asynccontextmanager
+    async def _flushing(self) -> AsyncIterator[Connection]:
+        """A transaction at whose end progress and log lines are stored; if it fails they wait for the next one."""
+        progress: dict[str, tuple[int, int]] = {}
+        rows: list[tuple[Any, ...]] = []
+        try:
+            async with acquired(self.pool) as connection, connection.transaction():
+                yield connection
+                progress, self._progress = self._progress, {}
+                rows, self._log_rows = self._log_rows, []
+                await run_queries.write_progress(connection, self.claim.run_id, progress)
+                await run_queries.append_logs(connection, rows)
+        except BaseException:
+            self._progress = progress | self._progress
+            self._log_rows = rows + self._log_rows
+            raise
 
     def _log(self, step: str | None, event: str, *, level: str = "info", **fields: Any) -> None:
         shown = {name: str(value) if isinstance(value, Path | date | UUID) else value for name, value in fields.items()}
