@@ -21,7 +21,8 @@ _STOCK = """
            coalesce(demand_90, 0) AS demand_90
       FROM inventory.stock_levels_v1 AS level LEFT JOIN stock_metrics_v1 AS metric USING (sku, warehouse_id)
 """
-_TO_TELL = "notice IS NOT NULL AND status <> 'snoozed'"
+# What is acknowledged or snoozed is silent; it is open again when it gets worse or the snooze ends.
+_TO_TELL = "notice IS NOT NULL AND status IN ('open', 'resolved')"
 
 
 async def stock_page(connection: Connection, after: StockItem, limit: int) -> list[ItemStock]:

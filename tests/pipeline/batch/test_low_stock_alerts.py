@@ -351,17 +351,27 @@ async def test_alerts_of_warehouses_without_recipients_wait_and_others_do_not(
 
 
 @pytest.mark.usefixtures("stocked")
-async def test_a_snoozed_alert_that_nobody_was_told_of_waits_for_the_end_of_the_snooze(
-    pool: Pool, settings: Settings, mailing: Settings, connection: Connection
+@pytest.mark.parametrize(
+    "taken_on", ["status = 'acknowledged'", "status = 'snoozed', snoozed_until = now() + interval '1 day'"]
+)
+async def test_what_is_looked_after_before_anybody_was_told_stays_silent_unless_it_gets_worse(
+    pool: Pool, settings: Settings, mailing: Settings, connection: Connection, database: Database, taken_on: str
 ) -> None:
     await run(pool, settings)
-    await connection.execute("""
-        UPDATE alert SET status = 'snoozed', snoozed_until = now() + interval '1 day' WHERE sku = 'LAPTOP'
-    """)
+    await connection.execute(f"UPDATE alert SET {taken_on} WHERE sku = 'MOUSE'")
 
     await run(pool, mailing)
+    assert await subjects(pool) == ["Low stock: 1 alert, 1 critical, in BERLIN-1"]
+    assert (await figures(pool))["noRecipients"] == 0
 
-    assert await connection.fetchval("SELECT array_agg(subject) FROM mail") == ["Low stock: 1 alert, in LYON-1"]
+    await connection.execute("UPDATE alert SET snoozed_until = now() WHERE snoozed_until IS NOT NULL")
+    await set_stock(database, "MOUSE", 0, warehouse_id="LYON-1", reorder_point=5)
+    await run(pool, mailing)
+    assert (await subjects(pool))[1:] == ["Low stock: 1 alert, 1 critical, in LYON-1"]
+
+
+async def subjects(pool: Pool) -> list[str]:
+    return [row["subject"] for row in await pool.fetch("SELECT subject FROM mail ORDER BY created_at")]
 
 
 @pytest.mark.parametrize("url", ["http://mail", "smtp://", "smtp://ada:secret@mail"])
