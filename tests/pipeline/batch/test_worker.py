@@ -56,9 +56,9 @@ async def test_a_process_that_takes_long_to_start_is_not_taken_for_dead(
     pool: Pool, settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "GRACE_SECONDS", 0.1)
-    impatient = settings.model_copy(update={"batch_lost_seconds": 0.4})
+    impatient = settings.model_copy(update={"batch_lost_seconds": 1.0})
     claimed = await claim(pool, await start(pool, RunRequest("inventory_etl", INTERVAL, "test")))
-    process = await asyncio.create_subprocess_exec("sleep", "1.5")
+    process = await asyncio.create_subprocess_exec("sleep", "3")
 
     assert await Worker(impatient, pool)._wait(process, claimed, asyncio.Event()) == 0
 
