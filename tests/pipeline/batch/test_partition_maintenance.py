@@ -116,6 +116,23 @@ async def test_the_stream_goes_on_while_months_move(pool: Pool, connection: Conn
     await assert_facts(connection, arrived)
 
 
+@pytest.mark.parametrize("fact", Fact)
+async def test_who_reads_while_a_month_gets_its_partition_sees_its_rows(
+    pool: Pool, connection: Connection, fact: Fact
+) -> None:
+    await apply(connection, *entries(date(2011, 3, 1), date(2011, 3, 2)))
+    async with pool.acquire() as mover:
+        async with mover.transaction():
+            moved = await mover.fetchval("SELECT create_fact_partition($1, '2011-03-01')", fact)
+            reading = asyncio.create_task(connection.fetchval(f"SELECT count(*) FROM {fact}"))
+            while not await mover.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0)"
+            ):
+                await asyncio.sleep(0.01)
+
+        assert moved == await reading == 2
+
+
 async def test_months_beyond_the_retention_are_dropped_and_not_missed(
     pool: Pool, connection: Connection, maintaining: Settings
 ) -> None:
