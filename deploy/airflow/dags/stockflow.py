@@ -104,7 +104,7 @@ def ask(client: httpx.Client, method: str, path: str, **content: Any) -> Any:
             if pause is None:
                 raise
         time.sleep(pause)
-    # When the API's clock is behind, an interval that has just ended is not over there: worth another try.
+    # When Postgres' clock is behind, an interval that has just ended is not over there: worth another try.
     is_early = answer.status_code == 422 and "interval-not-over" in answer.text
     if answer.status_code in (400, 401, 403, 404, 422) and not is_early:
         raise AirflowFailException(f"{method} {path}: {answer.status_code} {answer.text}")

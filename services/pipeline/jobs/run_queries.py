@@ -14,6 +14,12 @@ from services.pipeline.jobs.run import Claim, History, RunRequest, StepStatus
 from services.pipeline.jobs.step import StepResult
 
 
+async def now(connection: Connection) -> datetime:
+    """When this transaction began, by the clock that all processes share: Postgres'."""
+    began_at: datetime = await connection.fetchval("SELECT now()")
+    return began_at
+
+
 async def lock_ledger(connection: Connection) -> None:
     """Let nobody else start or claim runs until this transaction ends, so that limits and attachment are exact."""
     await connection.execute("SELECT pg_advisory_xact_lock(hashtext('pipeline run ledger'))")

@@ -41,7 +41,7 @@ async def start(connection: Connection, request: RunRequest, *, key: str | None 
     The same work has the same parameters. What succeeded before is computed again. Call it in a transaction. Raises
     UnknownJob, NotByWarehouse, IntervalNotOver, IntervalTooEarly, KeyReused, RunInProgress.
     """
-    job = check(request)
+    job = check(request, await run_queries.now(connection))
     steps = [step.name for step in job.select(request.steps)]
     await run_queries.lock_ledger(connection)
     if known := await _runs_of_key(connection, key, request.digest):
@@ -166,6 +166,8 @@ async def plan(connection: Connection, backfill: Backfill) -> list[RunRequest]:
     Raises TooManyIntervals, UnknownJob, NotByWarehouse, IntervalNotOver, IntervalTooEarly.
     """
     job = job_definitions.find(backfill.job)
+    now = await run_queries.now(connection)
+    _check_over(job, backfill, now)
     at_most = None if backfill.most is None else backfill.most + 1
     intervals = job.intervals(backfill.start, backfill.end, at_most)
     if len(intervals) == at_most:
@@ -176,21 +178,31 @@ async def plan(connection: Connection, backfill: Backfill) -> list[RunRequest]:
         for interval in wanted(intervals, known, backfill.which)
     ]
     for request in requests:
-        check(request)
+        check(request, now)
     return requests
 
 
-def check(request: RunRequest) -> Job:
+def check(request: RunRequest, now: datetime) -> Job:
     """The job that is asked for. Raises UnknownJob, NotByWarehouse, IntervalNotOver, IntervalTooEarly."""
     job = job_definitions.find(request.job)
     if request.warehouse_id is not None and not job.by_warehouse:
         raise NotByWarehouse(f"{job.id} cannot be run for one warehouse alone")
-    interval = request.interval
-    if interval.end > datetime.now(UTC):
+    _check_interval(request.interval, now)
+    return job
+
+
+def _check_over(job: Job, backfill: Backfill, now: datetime) -> None:
+    """Raises IntervalNotOver if the range reaches beyond now, without enumerating thousands of years."""
+    [latest] = job.latest_intervals(now, 1)
+    for interval in job.intervals(max(backfill.start, latest.end), backfill.end, most=1):
+        _check_interval(interval, now)
+
+
+def _check_interval(interval: Interval, now: datetime) -> None:
+    if interval.end > now:
         raise IntervalNotOver(f"the interval is not over before {interval.end.isoformat()}")
     if interval.start < EARLIEST:
         raise IntervalTooEarly(f"the interval begins at {interval.start.isoformat()}, before {EARLIEST.isoformat()}")
-    return job
 
 
 async def _runs_of_key(connection: Connection, key: str | None, digest: bytes) -> dict[Interval, UUID]:

@@ -2,7 +2,8 @@
 
 Any number may run: the one that holds the lock leads, and the lock goes with its connection. What leads starts runs
 through that very connection, so who has lost the lock starts nothing. Even two
-leaders start each interval once, because each looks at what is begun while it holds the lock of the ledger.
+leaders start each interval once, because each looks at what is begun while it holds the lock of the ledger. A clock
+that goes ahead of Postgres' starts nothing early.
 """
 
 import asyncio
@@ -80,17 +81,16 @@ class Scheduler:
 
     async def start_due(self, connection: Connection) -> None:
         """Queue a run for every interval that is due, oldest first."""
-        now = self._now()
-        if await _due(connection, now):
+        if await _due(connection, await self._time(connection)):
             async with connection.transaction():
                 # Until it ends, nobody else starts anything: what is due now is begun here alone.
                 await run_queries.lock_ledger(connection)
-                for job, interval in await _due(connection, now):
+                for job, interval in await _due(connection, await self._time(connection)):
                     await _start(connection, job, interval)
 
     async def watch(self, connection: Connection) -> None:
         """Measure how old the data of each job are, and tell once when a job has become late."""
-        now = self._now()
+        now = await self._time(connection)
         jobs = job_definitions.jobs().values()
         beginnings = await _beginnings(connection, now)
         successes = await schedule_queries.last_successes(connection, jobs)
@@ -117,6 +117,10 @@ class Scheduler:
         log.warning("batch.deadline_missed", job=job.id, interval=str(late[0]), overdue=len(late))
         MISSED.labels(job.id).inc()
         self._late.add(job.id)
+
+    async def _time(self, connection: Connection) -> datetime:
+        """The earlier of this machine's time and Postgres', which decides what is over."""
+        return min(self._now(), await run_queries.now(connection))
 
     def _resign(self) -> None:
         LEADING.set(0)

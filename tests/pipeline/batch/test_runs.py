@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from libs.chassis.database import Connection, Pool
+from libs.chassis.database import Connection, Pool, own_connection
 from services.pipeline.jobs import run_queries, runs, schedule_queries
 from services.pipeline.jobs.backfill import Backfill, Which
 from services.pipeline.jobs.execution import Execution, ignore
@@ -29,6 +29,8 @@ from services.pipeline.jobs.run import (
 )
 from services.pipeline.jobs.step import Context, StepFunction, StepResult
 from services.pipeline.settings import Settings
+from tests.pipeline.batch import postgres_clock
+from tests.stack import Database
 
 THE_DAY = Interval(datetime(2026, 1, 5, 2, tzinfo=UTC), datetime(2026, 1, 6, 2, tzinfo=UTC))
 STEPS = ["extract_inventory_data", "transform_and_load", "generate_aggregated_metrics", "data_quality_check"]
@@ -168,6 +170,22 @@ async def test_an_interval_that_is_not_over_is_refused_with_its_end(pool: Pool) 
     with pytest.raises(IntervalTooEarly, match="before 1970-01-01"):
         await start(pool, a_request(interval=Interval(datetime(1969, 12, 31, tzinfo=UTC), now)))
     await start(pool, a_request(interval=Interval(now - timedelta(days=6), now)))
+
+
+async def test_postgres_decides_whether_an_interval_is_over(pool: Pool, settings: Settings, database: Database) -> None:
+    the_range = Backfill("inventory_etl", THE_DAY.start, THE_DAY.end, Which.ALL, "test")
+    url = settings.database_url.get_secret_value()
+    await postgres_clock.install(database)
+    async with own_connection(url, application_name="test") as connection, connection.transaction():
+        await postgres_clock.stop_at(connection, THE_DAY.end - timedelta(microseconds=1))
+        with pytest.raises(IntervalNotOver):
+            await runs.start(connection, a_request())
+        with pytest.raises(IntervalNotOver):
+            await runs.plan(connection, the_range)
+        await postgres_clock.stop_at(connection, THE_DAY.end)
+
+        assert (await runs.start(connection, a_request())).is_new
+        assert [request.interval for request in await runs.plan(connection, the_range)] == [THE_DAY]
 
 
 async def test_steps_run_in_order_and_side_by_side(pool: Pool, settings: Settings) -> None:

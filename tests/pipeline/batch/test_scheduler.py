@@ -20,6 +20,7 @@ from services.pipeline.jobs.job import Interval, Job, find, jobs
 from services.pipeline.jobs.run import RunRequest, RunStatus
 from services.pipeline.jobs.scheduler import Scheduler, utc_now
 from services.pipeline.settings import Settings
+from tests.pipeline.batch import postgres_clock
 from tests.pipeline.batch.test_kills import environment
 from tests.pipeline.batch.test_runs import executed
 from tests.stack import ROOT, Database
@@ -168,15 +169,40 @@ async def test_three_days_of_downtime_are_made_up_for_in_order(
     assert [interval.end.day for interval in await started(connection, DAILY)] == [2, 3, 4, 5]
 
 
-async def test_a_clock_that_jumps_starts_nothing_twice(pool: Pool, settings: Settings, connection: Connection) -> None:
+async def test_a_clock_that_jumps_starts_nothing_twice(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await postgres_clock.install(database)
     clock = Clock()
+    over_at_noon = hours_before(LAST_HOUR, 6)
+    await schedule_queries.switch_on(connection, {HOURLY: since(over_at_noon[0].start)})
     async with a_leader(settings, clock) as (scheduler, leader):
-        for hours in (0, 5, -7, 3, 5, 6):
+        await postgres_clock.stop_at(leader, NOON)
+        for hours in (-3, 5, -7, 24 * 365, -1, 0):
             clock.now = NOON + hours * HOUR
             await scheduler.start_due(leader)
+        before = await started(connection)
+        # An hour later by both clocks, and by neither any more.
+        for hours in (1, 0, 1):
+            clock.now = NOON + hours * HOUR
+            await postgres_clock.stop_at(leader, clock.now)
+            await scheduler.start_due(leader)
 
-    following = Interval(LAST_HOUR.start + 6 * HOUR, LAST_HOUR.end + 6 * HOUR)
-    assert await started(connection) == hours_before(following, 6)
+    assert before == over_at_noon
+    assert await started(connection) == [*over_at_noon, Interval(LAST_HOUR.end, LAST_HOUR.end + HOUR)]
+
+
+async def test_a_schedule_that_is_switched_on_by_a_clock_ahead_begins_now(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await postgres_clock.install(database)
+    async with a_leader(settings, Clock(NOON + 365 * DAY)) as (scheduler, leader):
+        await postgres_clock.stop_at(leader, NOON)
+        await scheduler.watch(leader)
+        await scheduler.start_due(leader)
+
+    assert await started(connection) == [LAST_HOUR]
+    assert await alerts(connection) == []
 
 
 async def test_what_failed_for_good_is_left_to_people(pool: Pool, settings: Settings, connection: Connection) -> None:
