@@ -10,10 +10,12 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 import structlog
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -27,6 +29,7 @@ from rich.progress import (
 
 from libs.chassis import logging
 from libs.chassis.database import Pool, acquired, open_pool
+from libs.events.envelope import WarehouseId
 from services.pipeline.jobs import run_queries, runs
 from services.pipeline.jobs.backfill import Backfill, Which
 from services.pipeline.jobs.execution import Execution, Observer, ignore
@@ -36,6 +39,7 @@ from services.pipeline.jobs.run import (
     Fenced,
     IntervalNotOver,
     IntervalTooEarly,
+    Key,
     KeyReused,
     NotCancellable,
     NotRetryable,
@@ -247,14 +251,22 @@ async def _backfill(pool: Pool, settings: Settings, arguments: argparse.Namespac
             print(f"{request.interval} run {started.run_id} {status}")
             return status
 
-    async with asyncio.TaskGroup() as tasks:
-        filled = [tasks.create_task(fill(request)) for request in requests]
+    with _bars() as bars:
+        bar = bars.add_task("intervals", total=len(requests), status=f"0 of {len(requests)}")
+
+        def count(_task: asyncio.Task[RunStatus]) -> None:
+            done = sum(task.done() for task in filled)
+            bars.update(bar, completed=done, status=f"{done} of {len(requests)}")
+
+        async with asyncio.TaskGroup() as tasks:
+            filled = [tasks.create_task(fill(request)) for request in requests]
+            for task in filled:
+                task.add_done_callback(count)
     return SUCCEEDED if all(task.result() is RunStatus.SUCCEEDED for task in filled) else FAILED
 
 
-@contextmanager
-def _step_bars() -> Iterator[Observer]:
-    """A bar per step on standard error, for people; it shows nothing where nobody looks."""
+def _bars() -> Progress:
+    """Bars on standard error, for people; where that is no terminal, only how they end."""
     columns = (
         SpinnerColumn(finished_text=" "),
         TextColumn("{task.description:<28}"),
@@ -263,8 +275,15 @@ def _step_bars() -> Iterator[Observer]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[status]}"),
     )
+    # Lines that are printed meanwhile stand above the bars, but in a file or a pipe they stay standard output.
+    return Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
+
+
+@contextmanager
+def _step_bars() -> Iterator[Observer]:
+    """A bar per step."""
     bars: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with _bars() as progress:
 
         def observe(step: str, status: StepStatus, done: int, total: int) -> None:
             if step not in bars:
@@ -326,6 +345,19 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _text(kind: Any) -> Callable[[str], str]:
+    """Takes the texts that REST takes for this type, and refuses the others."""
+    adapter = TypeAdapter[str](kind)
+
+    def checked(text: str) -> str:
+        try:
+            return adapter.validate_python(text)
+        except ValidationError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {error.errors()[0]['msg']}") from error
+
+    return checked
+
+
 def _check_range(arguments: argparse.Namespace) -> None:
     if arguments.start >= arguments.end:
         raise EmptyRange(f"--from {arguments.start.isoformat()} must lie before --to {arguments.end.isoformat()}")
@@ -341,7 +373,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_job_and_range(run)
     run.add_argument("--step", action="append", help="only this step; repeat for several")
     run.add_argument("--full", action="store_true", help="replace the later dates, too, that follow from these")
-    run.add_argument("--key", help="idempotency key: the same key is answered with the same run")
+    run.add_argument("--key", type=_text(Key), help="idempotency key: the same key is answered with the same run")
     run.set_defaults(function=_run)
 
     fill = commands.add_parser("backfill", help="run a job for each scheduled interval of a range, oldest first")
@@ -376,7 +408,9 @@ def _add_job_and_range(command: argparse.ArgumentParser) -> None:
     command.add_argument("job")
     command.add_argument("--from", "--start", dest="start", type=_instant, required=True, help="UTC date or instant")
     command.add_argument("--to", "--end", dest="end", type=_instant, required=True, help="UTC; not part of the range")
-    command.add_argument("--warehouse", help="only the partitions of this warehouse; of all by default")
+    command.add_argument(
+        "--warehouse", type=_text(WarehouseId), help="only the partitions of this warehouse; of all by default"
+    )
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 from pydantic_core import to_json
 
 from services.pipeline.jobs.job import Interval
+
+Key = Annotated[str, Field(min_length=1, max_length=512, description="Idempotency key, chosen by the caller.")]
 
 
 class RunStatus(StrEnum):

@@ -22,6 +22,7 @@ from services.pipeline.jobs.lost import end_lost
 from services.pipeline.jobs.run import (
     IntervalNotOver,
     IntervalTooEarly,
+    Key,
     KeyReused,
     NotCancellable,
     NotRetryable,
@@ -50,10 +51,7 @@ REFUSALS: RefusalMap = {
 
 router = APIRouter(prefix="/api/v1", tags=["runs"])
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(min_length=1, max_length=512, description="Chosen by the caller; known as long as its run is kept."),
-]
+IdempotencyKey = Annotated[Key | None, Header(description="Chosen by the caller; known as long as its run is kept.")]
 
 
 @router.get("/jobs")

@@ -83,6 +83,11 @@ def test_the_command_line_refuses_all_that_rest_refuses() -> None:
         ("run inventory_etl --from 2026-01-03 --to 2026-01-01", "must lie before"),
         ("run inventory_etl --from 2026-01-03 --to 2126-01-01", "not over before 2126-01-01"),
         ("run inventory_etl --from 0001-01-01T00:00+02:00 --to 2026-01-01", "is no UTC date"),
+        ("backfill inventory_etl --from 1970-01-01 --to 9000-01-01 --dry-run", "the interval is not over before"),
+        ("backfill inventory_etl --from 2026-01-01 --to 2026-01-03 --warehouse=", "Must be 1-64 printable"),
+        ("run inventory_etl --from 2026-01-01 --to 2026-01-03 --warehouse=", "Must be 1-64 printable"),
+        ("run inventory_etl --from 2026-01-01 --to 2026-01-03 --key=", "at least 1 character"),
+        (f"run inventory_etl --from 2026-01-01 --to 2026-01-03 --key={'k' * 513}", "at most 512 characters"),
         ("list --limit -1", "-1 is no number"),
     ],
 )

@@ -93,3 +93,21 @@ async def test_a_run_that_fails_is_told_of_in_one_line(
     told = capsys.readouterr()
     assert told.out.splitlines()[-1] == "failed"
     assert told.err.splitlines()[-1].startswith("aggregate_week: NotOneWeek: [2026-01-06T00:00:00Z, ")
+
+
+async def test_a_backfill_shows_on_standard_error_how_many_intervals_are_done(
+    pool: Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    arguments = command_line._parser().parse_args(
+        ["backfill", "transaction_aggregation", "--from", "2026-01-05T02:05", "--to", "2026-01-05T04:05"]
+    )
+
+    assert await arguments.function(pool, settings, arguments) == command_line.SUCCEEDED
+
+    told = capsys.readouterr()
+    shown = [told.err.find(f"{done} of 2") for done in range(3)]
+    assert shown == sorted(shown)
+    assert -1 not in shown
+    lines = [line for line in told.out.splitlines() if line.startswith("[")]
+    assert [line.rsplit(" ", 1)[1] for line in lines] == ["succeeded"] * 2
