@@ -40,7 +40,7 @@ $(S3_SERVER)/stamp: requirements/s3-server.txt | $(SETUP)
 	.venv/bin/uv pip sync --quiet --compile-bytecode --python $(S3_SERVER)/bin/python --require-hashes $<
 	touch $@
 
-test: setup $(S3_SERVER)/stamp  ## Run the tests, on real servers, without the slow ones
+test: setup setup-airflow $(S3_SERVER)/stamp  ## Run the tests, on real servers, without the slow ones
 	$(RUN) -m pytest -m "not slow" $(TESTS)
 
 test-slow: setup $(S3_SERVER)/stamp  ## Run the slow tests: chaos, Apache Kafka, a lost broker, long files, the local stack's crashes

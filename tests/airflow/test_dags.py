@@ -177,7 +177,7 @@ async def test_a_task_attached_to_a_run_of_the_whole_job_ends_as_its_own_step(te
 async def test_the_pod_of_the_example_is_given_a_command_that_exists(
     airflow: Airflow, variables: dict[str, str]
 ) -> None:
-    params = {"job": "inventory_etl", "start": "2026-01-01", "end": "2026-01-04", "which": "missing"}
+    params = {"job": "inventory_etl", "start": "2026-02-01", "end": "2026-02-04", "which": "missing"}
     arguments = await airflow.ask("pod_arguments", str(EXAMPLE), json.dumps(params))
 
     process = await asyncio.create_subprocess_exec(
@@ -189,8 +189,8 @@ async def test_the_pod_of_the_example_is_given_a_command_that_exists(
     output, _ = await process.communicate()
 
     assert output.decode().splitlines() == [
-        "[2026-01-01T02:00:00Z, 2026-01-02T02:00:00Z)",
-        "[2026-01-02T02:00:00Z, 2026-01-03T02:00:00Z)",
+        "[2026-02-01T02:00:00Z, 2026-02-02T02:00:00Z)",
+        "[2026-02-02T02:00:00Z, 2026-02-03T02:00:00Z)",
     ]
 
 

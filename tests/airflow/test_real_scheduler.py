@@ -17,7 +17,7 @@ from deploy.local.services import answers
 from deploy.local.supervisor import Program, Supervisor, always_ready
 from services.pipeline.jobs.job import Interval, find
 from tests.airflow.environment import INSTALLED, Airflow
-from tests.airflow.test_dags import post_a_week, results
+from tests.airflow.test_dags import grant, lose_results, post_a_week, results
 from tests.stack import Database
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -168,6 +168,7 @@ async def test_a_week_is_filled_in_order_and_cleared_runs_compute_equal_rows(
     filled = await company.until_over(DAILY, "backfill", len(week))
     rows = await results(database)
     asked_for = await company.ledger(DAILY, MIDNIGHT, week[-1].end)
+    await lose_results(database)
     await company.airflow.command("tasks", "clear", DAILY, "--yes", "--start-date", first, "--end-date", last)
     await company.until_over(DAILY, "backfill", len(week))
 
@@ -199,10 +200,3 @@ async def test_a_step_that_fails_is_tried_again_by_airflow(company: Company, dat
     statuses = [status for _, step, status in await company.ledger(HOURLY, MIDNIGHT, WEEK_END) if step == LOAD]
     assert statuses == ["failed"] * (tries[LOAD] - 1) + ["succeeded"]
     assert (await results(database))["movement_aggregate"]
-
-
-async def grant(database: Database, statement: str) -> None:
-    """Take a right away, or give it back."""
-    connection = await asyncpg.connect(database.superuser_url)
-    await connection.execute(statement)
-    await connection.close()
