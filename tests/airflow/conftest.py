@@ -74,8 +74,7 @@ def airflow(schedules: Path, tmp_path_factory: pytest.TempPathFactory) -> Airflo
         home,
         {
             "AIRFLOW_HOME": str(home),
-            # Its scheduler and its commands write to one file, and wait for each other.
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout=60",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
             "STOCKFLOW_SCHEDULES": str(schedules),

@@ -26,6 +26,8 @@ DAILY, HOURLY, LOAD = "inventory_etl", "transaction_aggregation", "load_aggregat
 WEEK_END = datetime(2026, 1, 8, tzinfo=UTC)
 MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC)
 OVER = {"success", "failed"}
+AIRFLOWS_OWN = "airflow"
+DAILY_RESULTS = ("daily_snapshot", "daily_metric")
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 900.0
 
@@ -82,15 +84,24 @@ class Company:
         return [(Interval(row["interval_start"], row["interval_end"]), row["step"], row["status"]) for row in rows]
 
 
+def of_january(rows: dict[str, list[str]]) -> dict[str, list[str]]:
+    """What the daily job has computed of the week; scheduled runs are about other dates."""
+    return {table: [row for row in rows[table] if row.startswith("(2026-01-")] for table in DAILY_RESULTS}
+
+
 @pytest.fixture(scope="module")
 async def company(
     connected_airflow: Airflow, database: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Company]:
     port = free_ports(1)[0]
+    await database.servers.create_database(AIRFLOWS_OWN)
+    own_url = database.servers.postgres_url(AIRFLOWS_OWN).replace("postgresql:", "postgresql+psycopg2:", 1)
     airflow = Airflow(
         connected_airflow.home,
         {
             **connected_airflow.environment,
+            # Several processes write to it, which SQLite refuses now and then.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": own_url,
             "AIRFLOW__API__HOST": LOOPBACK,
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__WORKERS": "1",
@@ -103,6 +114,7 @@ async def company(
             "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         },
     )
+    await airflow.command("db", "migrate")
     logs = tmp_path_factory.mktemp("logs")
 
     def part(*arguments: str, ready: Callable[[], Awaitable[None]] = always_ready) -> Program:
@@ -174,11 +186,11 @@ async def test_a_week_is_filled_in_order_and_cleared_runs_compute_equal_rows(
 
     assert [run["state"] for run in filled] == ["success"] * 7
     assert list(dict.fromkeys(interval for interval, _, _ in asked_for)) == week
-    assert rows["daily_snapshot"]
+    assert all(of_january(rows).values())
     assert {status for _, _, status in asked_for} == {"succeeded"}
     again = await company.ledger(DAILY, MIDNIGHT, week[-1].end)
     assert len(again) == 2 * len(asked_for) == 2 * len(week) * len(find(DAILY).steps)
-    assert await results(database) == rows
+    assert of_january(await results(database)) == of_january(rows)
 
 
 async def test_a_step_that_fails_is_tried_again_by_airflow(company: Company, database: Database) -> None:

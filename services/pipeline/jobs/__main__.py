@@ -244,10 +244,10 @@ async def _backfill(pool: Pool, settings: Settings, arguments: argparse.Namespac
             try:
                 async with acquired(pool) as connection, connection.transaction():
                     started = await runs.start(connection, request)
-            except RunInProgress as error:
+                status = await _carry_out(pool, settings, started.run_id, ignore)
+            except (RunInProgress, Fenced) as error:
                 print(f"{request.interval} {error}")
                 return RunStatus.FAILED
-            status = await _carry_out(pool, settings, started.run_id, ignore)
             print(f"{request.interval} run {started.run_id} {status}")
             return status
 

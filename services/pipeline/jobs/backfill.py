@@ -14,7 +14,7 @@ from services.pipeline.jobs.run import History
 
 
 class Which(StrEnum):
-    """Intervals that are not done, those of them that a run has failed for, or all."""
+    """Intervals that are not done, those that a run has failed for since they were, or all."""
 
     MISSING = "missing"
     FAILED = "failed"
@@ -57,11 +57,11 @@ class Filled:
 def wanted(intervals: Sequence[Interval], known: Mapping[Interval, History], which: Which) -> list[Interval]:
     """The intervals to run, in the given order; an interval is done, too, when it lies within a longer one that is."""
     done = [each for each, history in known.items() if history.is_done]
-    missing = [each for each in intervals if not any(longer.covers(each) for longer in done)]
     match which:
         case Which.ALL:
             return list(intervals)
         case Which.FAILED:
-            return [each for each in missing if each in known and known[each].has_failed]
+            failed = [each for each in intervals if each in known and known[each].has_failed]
+            return [each for each in failed if not any(longer != each and longer.covers(each) for longer in done)]
         case Which.MISSING:
-            return missing
+            return [each for each in intervals if not any(longer.covers(each) for longer in done)]

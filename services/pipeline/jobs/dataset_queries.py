@@ -53,6 +53,21 @@ async def watermarks(connection: Connection, dataset: str) -> dict[int, int]:
     return {row["day"]: row["watermark"] for row in rows}
 
 
+async def good_rows(connection: Connection, dataset: str, days: Iterable[int]) -> dict[int, int]:
+    """Day -> the rows of its partition, for those of these days that have one and have not failed their checks."""
+    rows = await connection.fetch(
+        f"""
+        SELECT date - {_EPOCH} AS day, rows FROM dataset_partition AS part
+         WHERE dataset = $1 AND date = ANY($2::date[])
+           AND NOT EXISTS (SELECT FROM partition_quality AS quality
+                            WHERE quality.date = part.date AND quality.status = 'failed')
+        """,
+        dataset,
+        _dates(days),
+    )
+    return {row["day"]: row["rows"] for row in rows}
+
+
 async def record_partitions(
     connection: Connection, dataset: str, rows_per_day: Mapping[int, int], xid: int, run_id: UUID
 ) -> None:
@@ -85,6 +100,15 @@ async def record_repeats(connection: Connection, dataset: str, rows_per_day: Map
         list(rows_per_day),
         list(rows_per_day.values()),
         run_id,
+    )
+
+
+async def forget(connection: Connection, datasets: Sequence[str], days: Iterable[int]) -> None:
+    """Have the partitions of these days calculated again by the next run, as if their source were newer."""
+    await connection.execute(
+        "UPDATE dataset_partition SET watermark = 0 WHERE dataset = ANY($1) AND date = ANY($2::date[])",
+        datasets,
+        _dates(days),
     )
 
 

@@ -21,7 +21,14 @@ from libs.events import outbox
 from libs.events.failpoints import failpoint
 from services.pipeline import dimension_queries, metric_events, metric_queries
 from services.pipeline.jobs import copies, dataset_queries, extraction, fence, sink, transformation
-from services.pipeline.jobs.contract import DAILY_METRIC, DAILY_SNAPSHOT, ITEM_DAYS, LEDGER_ENTRIES, Contract
+from services.pipeline.jobs.contract import (
+    DAILY_METRIC,
+    DAILY_SNAPSHOT,
+    ITEM_DAYS,
+    LEDGER_ENTRIES,
+    MOVEMENT_AGGREGATE,
+    Contract,
+)
 from services.pipeline.jobs.engine import Engine, open_engine
 from services.pipeline.jobs.extraction import Fingerprint
 from services.pipeline.jobs.fence import Fence
@@ -36,6 +43,7 @@ from services.pipeline.velocity import WINDOWS_DAYS
 FIRST_OF_1970 = date(1970, 1, 1).toordinal()
 EVENTS_PER_TRANSACTION = 2_000
 LONGEST_WINDOW_DAYS = max(WINDOWS_DAYS)
+SUMMED = f"lake.{MOVEMENT_AGGREGATE.dataset}"
 _ANNOUNCED = f"kafka.{DAILY_METRIC.dataset}"
 
 
@@ -73,12 +81,13 @@ async def extract(context: Context, own: Sequence[int]) -> StepResult:
     failpoint("batch.ledger_entries.committed")
     days, rows_out = sorted(extracted.rows_per_day), sum(extracted.rows_per_day.values())
     async with fence.transaction(context) as connection:
+        good_before = await dataset_queries.good_rows(connection, LEDGER_ENTRIES.dataset, days)
         await dataset_queries.replace_quarantine(
             connection, LEDGER_ENTRIES.dataset, days, extracted.bad_rows, context.run_id
         )
-        known = await dataset_queries.watermarks(connection, LEDGER_ENTRIES.dataset)
-        unchanged = known.keys() - extracted.changed_days
         rows_per_day = extracted.rows_per_day.items()
+        unchanged = {day for day, rows in rows_per_day if rows == good_before.get(day)}
+        unchanged -= extracted.changed_days | {bad.day for bad in extracted.bad_rows}
         changed_rows = {day: rows for day, rows in rows_per_day if day not in unchanged}
         await dataset_queries.record_partitions(
             connection, LEDGER_ENTRIES.dataset, changed_rows, extracted.watermark_to, context.run_id
@@ -113,10 +122,14 @@ async def _extract_warehouse(context: Context, warehouse_id: str, days: Sequence
         context.progress,
     )
     async with fence.transaction(context) as connection:
+        good_before = await dataset_queries.good_rows(connection, LEDGER_ENTRIES.dataset, days)
         await dataset_queries.replace_quarantine(
             connection, LEDGER_ENTRIES.dataset, days, extracted.bad_rows, context.run_id, warehouse_id
         )
         await dataset_queries.record_repeats(connection, LEDGER_ENTRIES.dataset, extracted.rows_per_day, context.run_id)
+        # This run cannot mend the sums, which reach across warehouses.
+        sums = (SUMMED, MOVEMENT_AGGREGATE.dataset)
+        await dataset_queries.forget(connection, sums, set(days) - good_before.keys())
     rows_out = extracted.rows_read - len(extracted.bad_rows)
     return StepResult(
         rows_in=extracted.rows_read,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated
@@ -97,7 +97,7 @@ class RunRequest:
     @property
     def digest(self) -> bytes:
         """The same for the same request, whoever makes it."""
-        interval = (self.interval.start, self.interval.end)
+        interval = (self.interval.start.astimezone(UTC), self.interval.end.astimezone(UTC))
         wanted = (self.job, *interval, self.steps, self.parameters, self.max_attempts, self.warehouse_id)
         return sha256(to_json(wanted)).digest()
 
@@ -118,7 +118,7 @@ class History:
     is_done: bool
     """Every step has succeeded, in one run or in several."""
     has_failed: bool
-    """A run failed or was cancelled."""
+    """Of a step the latest run that is over did not succeed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -492,12 +492,15 @@ async def history(
     """What became of each interval of a job that had runs and touches [since, until], of all or of one warehouse."""
     rows = await connection.fetch(
         """
-        SELECT interval_start, interval_end,
-               count(DISTINCT step) FILTER (WHERE run_step.status = 'succeeded') = cardinality($5::text[]) AS is_done,
-               bool_or(run.status IN ('failed', 'cancelled')) AS has_failed
-          FROM run JOIN run_step USING (run_id, job, interval_start, interval_end)
-         WHERE job = $1 AND interval_end > $2 AND interval_start < $3
-           AND run.warehouse_id IS NOT DISTINCT FROM $4 AND step = ANY($5)
+        SELECT interval_start, interval_end, sum(has_succeeded::int) = cardinality($5::text[]) AS is_done,
+               coalesce(bool_or(has_failed), false) AS has_failed
+          FROM (SELECT interval_start, interval_end, step, bool_or(run_step.status = 'succeeded') AS has_succeeded,
+                       (array_agg(run_step.status <> 'succeeded' ORDER BY run_step.finished_at DESC)
+                           FILTER (WHERE run.status IN ('succeeded', 'failed', 'cancelled')))[1] AS has_failed
+                  FROM run JOIN run_step USING (run_id, job, interval_start, interval_end)
+                 WHERE job = $1 AND interval_end > $2 AND interval_start < $3
+                   AND run.warehouse_id IS NOT DISTINCT FROM $4 AND step = ANY($5)
+                 GROUP BY interval_start, interval_end, step) AS latest
          GROUP BY interval_start, interval_end
         """,
         job.id,

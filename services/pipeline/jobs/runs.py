@@ -165,7 +165,7 @@ async def plan(connection: Connection, backfill: Backfill) -> list[RunRequest]:
 
     Raises TooManyIntervals, UnknownJob, NotByWarehouse, IntervalNotOver, IntervalTooEarly.
     """
-    job = job_definitions.find(backfill.job)
+    job = _job(backfill.job, backfill.warehouse_id)
     now = await run_queries.now(connection)
     _check_over(job, backfill, now)
     at_most = None if backfill.most is None else backfill.most + 1
@@ -184,10 +184,15 @@ async def plan(connection: Connection, backfill: Backfill) -> list[RunRequest]:
 
 def check(request: RunRequest, now: datetime) -> Job:
     """The job that is asked for. Raises UnknownJob, NotByWarehouse, IntervalNotOver, IntervalTooEarly."""
-    job = job_definitions.find(request.job)
-    if request.warehouse_id is not None and not job.by_warehouse:
-        raise NotByWarehouse(f"{job.id} cannot be run for one warehouse alone")
+    job = _job(request.job, request.warehouse_id)
     _check_interval(request.interval, now)
+    return job
+
+
+def _job(job_id: str, warehouse_id: str | None) -> Job:
+    job = job_definitions.find(job_id)
+    if warehouse_id is not None and not job.by_warehouse:
+        raise NotByWarehouse(f"{job.id} cannot be run for one warehouse alone")
     return job
 
 

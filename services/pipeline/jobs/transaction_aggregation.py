@@ -14,6 +14,7 @@ from services.pipeline.jobs import dataset_queries, extraction, fence, sink, tra
 from services.pipeline.jobs.contract import LEDGER_ENTRIES, MOVEMENT_AGGREGATE
 from services.pipeline.jobs.fence import Fence
 from services.pipeline.jobs.inventory_etl import (
+    SUMMED,
     days_of,
     due_days,
     engine_of,
@@ -42,13 +43,13 @@ async def aggregate_transactions(context: Context) -> StepResult:
 async def _sum_changed_days(context: Context, extracted: StepResult) -> StepResult:
     async with acquired(context.pool) as connection:
         ledger = await dataset_queries.watermarks(connection, LEDGER_ENTRIES.dataset)
-        summed = await dataset_queries.watermarks(connection, _IN_LAKE)
+        summed = await dataset_queries.watermarks(connection, SUMMED)
     due = with_mondays(due_days(ledger, summed, days_of(context.interval.dates())))
     watermark = max(ledger.values(), default=0)
     await renew_dimensions(context)
     rows_per_day = await asyncio.to_thread(_aggregate, context, due, watermark)
     async with fence.transaction(context) as connection:
-        await dataset_queries.record_partitions(connection, _IN_LAKE, rows_per_day, watermark, context.run_id)
+        await dataset_queries.record_partitions(connection, SUMMED, rows_per_day, watermark, context.run_id)
     rows_out = sum(rows_per_day.values())
     return StepResult(
         rows_in=extracted.rows_in,
@@ -71,7 +72,7 @@ async def load_aggregates(context: Context) -> StepResult:
 
 async def _load_changed_days(context: Context) -> StepResult:
     async with acquired(context.pool) as connection:
-        summed = await dataset_queries.watermarks(connection, _IN_LAKE)
+        summed = await dataset_queries.watermarks(connection, SUMMED)
         loaded = await dataset_queries.watermarks(connection, MOVEMENT_AGGREGATE.dataset)
     due = due_days(summed, loaded, with_mondays(days_of(context.interval.dates())))
     watermark = max(summed.values(), default=0)
@@ -93,9 +94,6 @@ async def _load_changed_days(context: Context) -> StepResult:
 def with_mondays(days: Collection[int]) -> list[int]:
     """The days with the Mondays of their weeks, whose partitions hold the weeks' sums; 1970 began on a Thursday."""
     return sorted({*days, *(day - (day + 3) % DAYS_PER_WEEK for day in days)})
-
-
-_IN_LAKE = f"lake.{MOVEMENT_AGGREGATE.dataset}"
 
 
 def _aggregate(context: Context, days: Sequence[int], watermark: int) -> dict[int, int]:

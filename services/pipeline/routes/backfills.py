@@ -36,7 +36,7 @@ class BackfillIn(ApiModel):
         Which,
         Field(
             strict=False,
-            description="`missing`: not done. `failed`: those of them that a run has failed for.",
+            description="`missing`: not done. `failed`: of a step the latest run has failed.",
         ),
     ] = Which.MISSING
     warehouse_id: Annotated[

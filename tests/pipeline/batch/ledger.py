@@ -55,6 +55,24 @@ async def post(database: Database, moves: Iterable[Move]) -> None:
         await connection.close()
 
 
+async def correct(database: Database, units: int, kind: str) -> None:
+    """Give the entries of so many units another type, as somebody with all rights could."""
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        await connection.execute("SET session_replication_role = replica")
+        await connection.execute(
+            """
+            UPDATE inventory.stock_transaction AS document SET transaction_type = $2
+              FROM inventory.ledger_entry AS entry
+             WHERE entry.transaction_id = document.transaction_id AND quantity_change = $1
+            """,
+            units,
+            kind,
+        )
+    finally:
+        await connection.close()
+
+
 async def recategorize(database: Database, sku: str, category_id: str, at: datetime) -> None:
     """Put a product into another category, which is named like its id."""
     connection = await asyncpg.connect(database.superuser_url)

@@ -38,7 +38,7 @@ async def test_a_backfill_runs_what_is_missing_and_what_is_asked_for(
 
     both = ["[2026-01-01T02:00:00Z, 2026-01-02T02:00:00Z)", "[2026-01-02T02:00:00Z, 2026-01-03T02:00:00Z)"]
     assert await backfill("--dry-run") == both
-    assert [line.split(" run ")[0] for line in await backfill("--parallel", "2")] == both
+    assert sorted(line.split(" run ")[0] for line in await backfill("--parallel", "2")) == both
     assert await backfill("--dry-run") == await backfill("--which", "failed", "--dry-run") == []
     assert await backfill("--warehouse", "X", "--dry-run") == both
     filled = [await rows(connection, table) for table in OUTPUTS]
@@ -65,7 +65,7 @@ def test_missing_is_what_is_not_done() -> None:
     days = [done, half, failed, within, never]
 
     assert wanted(days, known, Which.MISSING) == [half, failed, never]
-    assert wanted(days, known, Which.FAILED) == [failed]
+    assert wanted(days, known, Which.FAILED) == [done, failed]
     assert wanted(days, known, Which.ALL) == days
 
 

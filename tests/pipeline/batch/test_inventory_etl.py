@@ -426,6 +426,31 @@ async def test_bad_rows_that_another_job_has_extracted_fail_their_day_all_the_sa
     assert await published_days(connection) == [1]
 
 
+@pytest.mark.parametrize("warehouse_id", [None, "X"])
+async def test_what_follows_from_bad_rows_is_calculated_again_once_they_are_mended(
+    pool: Pool, settings: Settings, connection: Connection, database: Database, warehouse_id: str | None
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), on(2, 4, "SALE"), on(2, -3), on(3, -1)])
+    await run(pool, settings, 1, 4)
+    await run_steps(pool, settings, "transaction_aggregation", JANUARY_2)
+
+    await ledger.correct(database, 4, "RETURN")
+    await run(pool, settings, 2, 2, warehouse_id=warehouse_id)
+    checked = await run(pool, settings, 4, 4)
+    hour = Interval(datetime(2026, 1, 4, 10, 5, tzinfo=UTC), datetime(2026, 1, 4, 11, 5, tzinfo=UTC))
+    await run_steps(pool, settings, "transaction_aggregation", hour)
+
+    tables = (*OUTPUTS, "movement_aggregate")
+    mended = {table: await rows(connection, table) for table in tables}
+    assert checked["status"] is RunStatus.SUCCEEDED
+    assert await published_days(connection) == [1, 2, 3, 4]
+    assert [row[3] for row in mended["daily_snapshot"]] == [10, 11, 10, 10]
+    await empty_outputs(database)
+    await run(pool, settings, 1, 4)
+    await run_steps(pool, settings, "transaction_aggregation", JANUARY_2)
+    assert {table: await rows(connection, table) for table in tables} == mended
+
+
 async def test_a_lake_that_is_ahead_of_the_run_passes_and_a_day_that_failed_clears(
     pool: Pool, settings: Settings, connection: Connection, database: Database
 ) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
 import asyncpg
@@ -137,6 +137,10 @@ async def test_runs_of_warehouses_are_works_of_their_own(pool: Pool) -> None:
     assert await start(pool, a_request(warehouse_id="Y")) not in (of_all, of_one)
     with pytest.raises(NotByWarehouse, match="transaction_aggregation"):
         await start(pool, a_request(job="transaction_aggregation", warehouse_id="X"))
+    no_interval = Backfill("weekly_summary", THE_DAY.start, THE_DAY.end, Which.ALL, "test", warehouse_id="X")
+    async with pool.acquire() as connection:
+        with pytest.raises(NotByWarehouse, match="weekly_summary"):
+            await runs.plan(connection, no_interval)  # type: ignore[arg-type]
 
 
 async def test_a_run_of_one_warehouse_does_not_stand_for_the_interval(
@@ -152,6 +156,29 @@ async def test_a_run_of_one_warehouse_does_not_stand_for_the_interval(
     assert await run_queries.history(connection, job, THE_DAY.start, THE_DAY.end, "X") == {
         THE_DAY: History(is_done=True, has_failed=False)
     }
+
+
+async def test_an_interval_has_failed_as_long_as_the_latest_run_of_a_step_has(
+    pool: Pool, settings: Settings, connection: Connection
+) -> None:
+    async def seen() -> History:
+        job = find("inventory_etl")
+        return (await run_queries.history(connection, job, THE_DAY.start, THE_DAY.end, None))[THE_DAY]
+
+    await executed(pool, settings, await start(pool))
+    await executed(pool, settings, await start(pool), data_quality_check=fails)
+    assert await seen() == History(is_done=True, has_failed=True)
+    await start(pool, a_request(steps=("data_quality_check",)))
+    assert await seen() == History(is_done=True, has_failed=True)
+    await executed(pool, settings, (await start(pool, a_request(steps=("data_quality_check",)))))
+    assert await seen() == History(is_done=True, has_failed=False)
+
+
+async def test_a_key_stands_for_the_same_instants_in_any_time_zone(pool: Pool) -> None:
+    elsewhere = timezone(timedelta(hours=2))
+    same = Interval(THE_DAY.start.astimezone(elsewhere), THE_DAY.end.astimezone(elsewhere))
+
+    assert await start(pool, key="k") == await start(pool, a_request(interval=same), key="k")
 
 
 async def test_unknown_jobs_and_steps_are_refused(pool: Pool) -> None:
