@@ -1,8 +1,8 @@
 """Low stock alerts: when a stock item is short, how bad that is, and what becomes of its alert.
 
 A stock item has at most one live alert. It is told of once when it opens, again only when it gets worse than what was
-told or when its snooze ends, and once when the stock has recovered. An event tells other services at once; a mail waits
-until somebody can be told.
+told, is empty once more or when its snooze ends, and once when the stock has recovered. An event tells other services
+at once; a mail waits until somebody can be told.
 """
 
 from collections.abc import Sequence
@@ -141,11 +141,11 @@ class Alert:
     event_due_at: datetime | None = None
     """Since when there is something to tell other services."""
     announced_severity: Severity | None = None
-    """The worst that an event has told."""
+    """The worst that an event has told since the stock item was last empty."""
     notice: Notice | None = None
     """What there is to tell people."""
     told_severity: Severity | None = None
-    """The worst that a mail has told."""
+    """The worst that a mail has told since the stock item was last empty."""
     thread_id: str | None = None
 
 
@@ -296,12 +296,16 @@ def _news(live: Alert, found: Shortage, now: datetime) -> dict[str, Any]:
             "event_due_at": live.event_due_at or now,
             "notice": live.notice or Notice.REMINDED,
         }
-    changes: dict[str, Any] = {}
+    # Back and forth between lesser severities is told once; but what was empty, and is again, is news.
+    told = {"announced_severity": live.announced_severity, "told_severity": live.told_severity}
+    is_refilled = live.severity is Severity.CRITICAL and found.severity is not Severity.CRITICAL
+    better = {name: found.severity for name, known in told.items() if is_refilled and known is not None}
+    worse: dict[str, Any] = {}
     if live.event_due_at is None and _is_worse(found.severity, live.announced_severity):
-        changes["event_due_at"] = now
+        worse["event_due_at"] = now
     if live.notice is None and _is_worse(found.severity, live.told_severity):
-        changes["notice"] = Notice.ESCALATED
-    return {"status": Status.OPEN, **changes} if changes else {}
+        worse["notice"] = Notice.ESCALATED
+    return {**better, **({"status": Status.OPEN, **worse} if worse else {})}
 
 
 def _is_worse(severity: Severity, known: Severity | None) -> bool:

@@ -297,7 +297,7 @@ class PartitionedTable:
             writer_properties=_ZSTD,
             commit_properties=CommitProperties(app_transactions=[Transaction(self.name, watermark)]),
         )
-        counts = self._rows_per_day()
+        counts = self.rows_per_day()
         return {nearest_date(day): counts.get(day, 0) for day in days}
 
     def describe(self) -> Dataset | None:
@@ -314,7 +314,7 @@ class PartitionedTable:
 
     def days(self) -> list[int]:
         """The days that have rows, in order."""
-        return sorted(self._rows_per_day())
+        return sorted(self.rows_per_day())
 
     def files(self, first: int | None = None, last: int | None = None, warehouse_id: str | None = None) -> list[str]:
         """The Parquet files of the days from first to last, of all days by default.
@@ -341,7 +341,8 @@ class PartitionedTable:
     def _dated(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return batch.append_column(self._schema.field("date"), batch["day"].cast(pa.date32()))
 
-    def _rows_per_day(self) -> Counter[int]:
+    def rows_per_day(self) -> Counter[int]:
+        """Day -> its rows, from the commit log alone; 0 of days that have none."""
         counts: Counter[int] = Counter()
         if DeltaTable.is_deltatable(self.url):
             files = _files(DeltaTable(self.url))

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, HttpUrl, SecretStr, TypeAdapter
 
 from libs.chassis.settings import ServiceSettings
 from libs.events.settings import KafkaSettings
@@ -15,6 +15,13 @@ def _plain_folder(url: str) -> str:
     """The address. Raises ValueError for a folder that the lake's readers and writers would not all find alike."""
     if not url.startswith("s3://") and re.search(r"^~|%[0-9A-Fa-f]{2}|[\x00-\x1f\x7f]", url):
         raise ValueError("a folder must not begin with ~, which nobody expands, nor hold a percent escape or a newline")
+    return url
+
+
+def _file_or_endpoint(url: str) -> str:
+    """The address. Raises ValueError for an http(s):// one that nothing could be sent to."""
+    if url.startswith(("http://", "https://")):
+        TypeAdapter(HttpUrl).validate_python(url)
     return url
 
 
@@ -82,7 +89,7 @@ class Settings(ServiceSettings):
         pattern=r"^[1-9][0-9]*(MiB|GiB)$",
         description="Most that DuckDB spills in one run; a run that needs more fails.",
     )
-    openlineage_url: str | None = Field(
+    openlineage_url: Annotated[str, AfterValidator(_file_or_endpoint)] | None = Field(
         None,
         description="Where runs tell which data they read and wrote, as OpenLineage events: an http(s):// endpoint, "
         "such as Marquez' /api/v1/lineage, or a file that gets one JSON object per line. Not told by default.",

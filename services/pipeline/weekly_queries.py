@@ -214,19 +214,21 @@ async def save_draft(
 
 
 async def publish(connection: Connection, week: date) -> asyncpg.Record:
-    """Let readers see the report of a week, from now on if they did not before; the report, and whether it is_new."""
+    """Let readers see the report of a week, from now on if they did not before; the report."""
     row = await connection.fetchrow(
         """
-        UPDATE report SET published_at = coalesce(before.published_at, now())
-          FROM (SELECT report_id, published_at FROM report WHERE kind = $1 AND week = $2 FOR UPDATE) AS before
-         WHERE report.report_id = before.report_id
-        RETURNING report.*, before.published_at IS NULL AS is_new
+        UPDATE report SET published_at = coalesce(published_at, now()) WHERE kind = $1 AND week = $2 RETURNING *
         """,
         KIND,
         week,
     )
     assert row is not None
     return row
+
+
+async def mark_mailed(connection: Connection, report_id: UUID) -> None:
+    """Remember that a report was mailed."""
+    await connection.execute("UPDATE report SET mailed_at = now() WHERE report_id = $1", report_id)
 
 
 async def list_reports(connection: Connection, paging: PageRequest) -> list[dict[str, Any]]:

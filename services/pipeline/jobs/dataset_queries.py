@@ -53,6 +53,14 @@ async def watermarks(connection: Connection, dataset: str) -> dict[int, int]:
     return {row["day"]: row["watermark"] for row in rows}
 
 
+async def recorded_rows(connection: Connection, dataset: str) -> dict[int, int]:
+    """Day -> how many rows its partition was given."""
+    rows = await connection.fetch(
+        f"SELECT date - {_EPOCH} AS day, rows FROM dataset_partition WHERE dataset = $1", dataset
+    )
+    return {row["day"]: row["rows"] for row in rows}
+
+
 async def good_rows(connection: Connection, dataset: str, days: Iterable[int]) -> dict[int, int]:
     """Day -> the rows of its partition, for those of these days that have one and have not failed their checks."""
     rows = await connection.fetch(

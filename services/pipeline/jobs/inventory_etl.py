@@ -69,12 +69,13 @@ async def extract(context: Context, own: Sequence[int]) -> StepResult:
     """Bring the lake's ledger up to date, of all warehouses, and replace these days in any case."""
     async with acquired(context.pool) as connection:
         since = await dataset_queries.watermark(connection, LEDGER_ENTRIES.dataset)
+    damaged = await _differing_days(context, LEDGER_ENTRIES)
     extracted = await asyncio.to_thread(
         extraction.extract_ledger,
         source_url(context.settings),
         lake_table(context.settings, LEDGER_ENTRIES),
         since,
-        own,
+        [*own, *damaged],
         Fence.of(context),
         context.progress,
     )
@@ -87,7 +88,7 @@ async def extract(context: Context, own: Sequence[int]) -> StepResult:
         )
         rows_per_day = extracted.rows_per_day.items()
         unchanged = {day for day, rows in rows_per_day if rows == good_before.get(day)}
-        unchanged -= extracted.changed_days | {bad.day for bad in extracted.bad_rows}
+        unchanged -= extracted.changed_days | damaged | {bad.day for bad in extracted.bad_rows}
         changed_rows = {day: rows for day, rows in rows_per_day if day not in unchanged}
         await dataset_queries.record_partitions(
             connection, LEDGER_ENTRIES.dataset, changed_rows, extracted.watermark_to, context.run_id
@@ -155,8 +156,11 @@ async def _transform_and_load(context: Context) -> StepResult:
         taken = await dataset_queries.watermarks(connection, DAILY_SNAPSHOT.dataset)
     own = days_of(context.interval.closed_dates())
     if context.warehouse_id is None:
-        changed = due_days(ledger, summed, own)
-        due = due_days(_newest_until(ledger, {*own, *taken}), taken, _with_what_follows(context, own, taken))
+        damaged = await _differing_days(context, ITEM_DAYS)
+        changed = due_days(ledger, summed, damaged.union(own))
+        wanted = _with_what_follows(context, own, taken)
+        wanted += (day for day in taken if damaged and day >= min(damaged))
+        due = due_days(_newest_until(ledger, {*own, *taken}), taken, wanted)
     else:
         _check_calculated(own, summed.keys() & taken.keys())
         changed, due = own, _with_what_follows(context, own, taken)
@@ -296,6 +300,17 @@ def _with_what_follows(context: Context, own: Sequence[int], known: Collection[i
     if own and (context.parameters.get("full") or context.warehouse_id is not None):
         return sorted({*own, *(day for day in known if day > own[0])})
     return list(own)
+
+
+async def _differing_days(context: Context, contract: Contract) -> set[int]:
+    """The days of which the lake holds another number of rows than it was given, so that what follows may be wrong."""
+    async with acquired(context.pool) as connection:
+        recorded = await dataset_queries.recorded_rows(connection, contract.dataset)
+    found = await asyncio.to_thread(lake_table(context.settings, contract).rows_per_day)
+    damaged = {day for day, rows in recorded.items() if found[day] != rows}
+    if damaged:
+        context.log("lake.differs", level="warning", dataset=contract.dataset, days=names_of(sorted(damaged)[:10]))
+    return damaged
 
 
 def _check_calculated(days: Iterable[int], known: Collection[int]) -> None:

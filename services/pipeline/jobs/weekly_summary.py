@@ -91,13 +91,17 @@ async def generate_reports(context: Context) -> StepResult:
 
 
 async def update_dashboards(context: Context) -> StepResult:
-    """Publish the report: dashboards read `weekly_summaries_v1`, people get it by mail when they see it first."""
+    """Publish the report: dashboards read `weekly_summaries_v1`, people get it by mail, once.
+
+    Where there are no recipients, a run of this week mails it once there are.
+    """
     settings = context.settings
     async with fence.transaction(context) as connection:
         report = await weekly_queries.publish(connection, week_of(context.interval))
         failpoint("batch.report.published")
-        is_mailed = report["is_new"] and bool(settings.mail_recipients)
+        is_mailed = report["mailed_at"] is None and bool(settings.mail_recipients)
         if is_mailed:
+            await weekly_queries.mark_mailed(connection, report["report_id"])
             await mail_queries.enqueue(
                 connection,
                 weekly_report.mail(
@@ -109,6 +113,8 @@ async def update_dashboards(context: Context) -> StepResult:
                 ),
             )
     failpoint("batch.report.mailed")
+    if not settings.mail_recipients:
+        context.log("report.no_recipients", level="warning")
     return StepResult(rows_out=1, figures={"mailed": is_mailed}, reads=(_REPORT,), writes={_REPORT: 1})
 
 

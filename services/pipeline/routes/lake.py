@@ -11,7 +11,7 @@ from libs.chassis.paging import Page
 from services.pipeline import lake
 from services.pipeline.jobs.contract import IN_LAKE
 from services.pipeline.lake import LakeTable, PartitionedTable
-from services.pipeline.routes.access import Reader
+from services.pipeline.routes.access import Reader, check_warehouse
 
 router = APIRouter(prefix="/api/v1/lake", tags=["lake"])
 
@@ -32,6 +32,7 @@ class DatasetOut(ApiModel):
 @router.get("/datasets")
 async def list_datasets(request: Request, principal: Reader) -> Page[DatasetOut]:
     """What lies in the lake: one table per topic that has events, and those that batch jobs have written."""
+    check_warehouse(principal, None)
     lake_url = request.app.state.settings.lake_url
     kept = [PartitionedTable(lake_url, contract.dataset, contract.schema) for contract in IN_LAKE]
     tables: list[LakeTable | PartitionedTable] = [*lake.tables(lake_url), *kept]

@@ -15,7 +15,7 @@ from libs.chassis.paging import Page, Paging, keyset
 from libs.chassis.problems import RefusalMap
 from services.pipeline.jobs import freshness, schedule_queries
 from services.pipeline.jobs.job import Job, UnknownDataset, writer_of
-from services.pipeline.routes.access import Reader
+from services.pipeline.routes.access import Reader, check_warehouse
 from services.pipeline.tables import dataset_partition, partition_quality
 
 REFUSALS: RefusalMap = {UnknownDataset: (404, "not-found")}
@@ -68,6 +68,7 @@ async def list_partitions(
     date_to: Annotated[date | None, Query(alias="dateTo", description="Last UTC date.")] = None,
 ) -> Page[PartitionOut]:
     """The dates of a dataset, the latest first, with those that its job owes since it first ran."""
+    check_warehouse(principal, None)
     job, step = writer_of(dataset)
     now = datetime.now(UTC)
     first = await schedule_queries.first_start(connection, job)

@@ -104,6 +104,16 @@ def test_back_and_forth_is_told_once() -> None:
     assert again.thread_id == "<first@example.org>"
 
 
+def test_what_is_empty_once_more_is_told_again() -> None:
+    empty = alert.told(alert.announced(followed(a_told_alert(), a_shortage(Severity.CRITICAL))), "<second@example.org>")
+    refilled = followed(empty, a_shortage(Severity.ERROR))
+
+    again = followed(refilled, a_shortage(Severity.CRITICAL))
+
+    assert (refilled.notice, refilled.event_due_at) == (None, None)
+    assert (again.notice, again.event_due_at) == (Notice.ESCALATED, LATER)
+
+
 def test_what_no_mail_could_tell_yet_is_announced_once_and_again_when_it_gets_worse() -> None:
     waiting = an_announced_alert()
 

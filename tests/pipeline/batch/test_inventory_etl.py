@@ -157,7 +157,6 @@ async def test_a_run_replaces_the_dates_of_its_interval_whatever_they_hold(
     damaged = ("2026-01-02", "2026-01-03") if full else ("2026-01-02",)
     for table in OUTPUTS:
         await connection.execute(f"DELETE FROM {table} WHERE date = ANY($1::text[]::date[])", damaged)
-    damage_lake(settings, "ledger_entries", "item_days", on_days=[2])
     damage_lake(settings, *OUTPUTS, on_days=[2, 3] if full else [2])
 
     steps = await run(pool, settings, 2, 2, full=full)
@@ -167,6 +166,23 @@ async def test_a_run_replaces_the_dates_of_its_interval_whatever_they_hold(
     assert (
         days(steps["transform_and_load"]) == days(steps["generate_aggregated_metrics"]) == ([2, 3, 4] if full else [2])
     )
+    assert {table: await rows(connection, table) for table in OUTPUTS} == right
+    assert {name: lake_rows(settings, name) for name in CONTRACTS} == lake
+
+
+async def test_what_follows_from_a_damaged_date_is_calculated_again(
+    pool: Pool, settings: Settings, connection: Connection, database: Database
+) -> None:
+    await ledger.post(database, [on(1, 10, "OPENING_BALANCE"), *(on(day, -1) for day in (2, 3, 4))])
+    await run(pool, settings, 1, 4)
+    right = {table: await rows(connection, table) for table in OUTPUTS}
+    lake = {name: lake_rows(settings, name) for name in CONTRACTS}
+    damage_lake(settings, "item_days", "ledger_entries", on_days=[2])
+
+    steps = await run(pool, settings, 4, 4)
+
+    assert days(steps["extract_inventory_data"]) == [2, 4]
+    assert days(steps["transform_and_load"]) == [2, 3, 4]
     assert {table: await rows(connection, table) for table in OUTPUTS} == right
     assert {name: lake_rows(settings, name) for name in CONTRACTS} == lake
 

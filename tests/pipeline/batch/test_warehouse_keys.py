@@ -46,6 +46,13 @@ async def test_runs_of_others_are_not_started(
     assert await connection.fetchval("SELECT count(*) FROM run") == 0
 
 
+@pytest.mark.parametrize("path", ["/reports", "/datasets/daily_snapshot/partitions", "/lake/datasets"])
+async def test_what_is_about_all_warehouses_is_not_shown(clerk: httpx.AsyncClient, path: str) -> None:
+    answer = await clerk.get(path)
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "warehouse-forbidden")
+
+
 @pytest.mark.parametrize("warehouse_id", [None, ELSEWHERE])
 @pytest.mark.parametrize(("method", "part"), [("GET", ""), ("GET", "/logs"), ("POST", "/retry"), ("POST", "/cancel")])
 async def test_runs_of_others_are_out_of_reach(

@@ -193,6 +193,18 @@ async def test_run_again_the_report_is_replaced_and_mailed_once(
     assert await pool.fetchval("SELECT count(*) FROM mail") == 1
 
 
+async def test_a_report_that_nobody_could_be_sent_is_mailed_once_somebody_can_be(
+    pool: Pool, settings: Settings, mailing: Settings
+) -> None:
+    await run(pool, settings)
+    assert await pool.fetchval("SELECT count(*) FROM mail") == 0
+
+    await run(pool, mailing)
+    await run(pool, mailing)
+
+    assert await pool.fetchval("SELECT count(*) FROM mail") == 1
+
+
 async def test_a_report_that_was_published_is_not_mailed_again_when_its_mail_is_forgotten(
     pool: Pool, mailing: Settings
 ) -> None:
