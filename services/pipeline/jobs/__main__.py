@@ -8,9 +8,9 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import asyncpg
@@ -33,7 +33,7 @@ from libs.events.envelope import WarehouseId
 from services.pipeline.jobs import run_queries, runs
 from services.pipeline.jobs.backfill import Backfill, Which
 from services.pipeline.jobs.execution import Execution, Observer, ignore
-from services.pipeline.jobs.job import Interval, NotByWarehouse, UnknownJob
+from services.pipeline.jobs.job import Interval, NotByWarehouse, UnknownJob, find
 from services.pipeline.jobs.lost import end_lost
 from services.pipeline.jobs.run import (
     Fenced,
@@ -46,6 +46,7 @@ from services.pipeline.jobs.run import (
     RunInProgress,
     RunRequest,
     RunStatus,
+    Started,
     StepStatus,
     UnknownRun,
 )
@@ -72,7 +73,7 @@ REFUSALS = (
     RunInProgress,
 )
 """What cannot be done as it was asked for."""
-SUCCEEDED, FAILED, REFUSED = 0, 1, 2
+SUCCEEDED, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 
 log = structlog.get_logger(__name__)
@@ -96,13 +97,19 @@ def main() -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 async def _connected(command: Command, settings: Settings, arguments: argparse.Namespace) -> int:
     url = settings.database_url.get_secret_value()
     async with await open_pool(url, size=settings.database_pool_size, application_name="pipeline-jobs") as pool:
-        return await command(pool, settings, arguments)
+        main_task = asyncio.current_task()
+        assert main_task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main_task.cancel)
+        try:
+            return await command(pool, settings, arguments)
+        except asyncio.CancelledError:
+            _leave_at_once(INTERRUPTED)
 
 
 async def _run(pool: Pool, settings: Settings, arguments: argparse.Namespace) -> int:
@@ -118,18 +125,32 @@ async def _run(pool: Pool, settings: Settings, arguments: argparse.Namespace) ->
         started = await runs.start(connection, request, key=arguments.key)
     print(f"run {started.run_id}" + ("" if started.is_new else " (already there)"))
     with _step_bars() as observe:
-        await _carry_out(pool, settings, started.run_id, observe)
+        await _carry_out(pool, settings, started, observe)
     return await _told(pool, started.run_id)
 
 
-async def _carry_out(pool: Pool, settings: Settings, run_id: UUID, observe: Observer) -> RunStatus:
-    """Execute a run here as soon as its job has a free place, unless others execute it; how it ended."""
+async def _carry_out(pool: Pool, settings: Settings, started: Started, observe: Observer) -> RunStatus:
+    """Execute a run here as soon as its job has a free place, unless others execute it; how it ended.
+
+    Ctrl-C and SIGTERM cancel it, unless others have asked for it.
+    """
+    try:
+        return await _execute_or_wait(pool, settings, started.run_id, observe)
+    except asyncio.CancelledError:
+        if started.is_new:
+            with suppress(NotCancellable):
+                async with acquired(pool) as connection, connection.transaction():
+                    await runs.cancel(connection, started.run_id, getpass.getuser())
+        raise
+
+
+async def _execute_or_wait(pool: Pool, settings: Settings, run_id: UUID, observe: Observer) -> RunStatus:
     while True:
         await end_lost(pool, settings)
         async with acquired(pool) as connection, connection.transaction():
             claim = await runs.claim(connection, run_id, "command line", settings.version)
         if claim is not None:
-            return await _execute_until_interrupted(Execution(claim, pool, settings, observe))
+            return await Execution(claim, pool, settings, observe).run()
         async with acquired(pool) as connection:
             row = await runs.found(connection, run_id)
             steps = await run_queries.steps_of(connection, [run_id])
@@ -139,16 +160,6 @@ async def _carry_out(pool: Pool, settings: Settings, run_id: UUID, observe: Obse
         if (status := RunStatus(row["status"])).is_final:
             return status
         await asyncio.sleep(POLL_SECONDS)
-
-
-async def _execute_until_interrupted(execution: Execution) -> RunStatus:
-    """Execute a run; Ctrl-C cancels it."""
-    try:
-        return await execution.run()
-    except asyncio.CancelledError:
-        async with acquired(execution.pool) as connection, connection.transaction():
-            await runs.cancel(connection, execution.claim.run_id, getpass.getuser())
-        raise
 
 
 async def _execute(pool: Pool, settings: Settings, arguments: argparse.Namespace) -> int:
@@ -168,10 +179,14 @@ async def _execute(pool: Pool, settings: Settings, arguments: argparse.Namespace
     except Exception:
         # Such as Postgres that is away: who started this process stores the end of the run.
         log.exception("run.end_not_stored", run_id=str(claim.run_id), attempt=claim.attempt)
-    # Threads of steps that were cancelled or timed out cannot be: they must not go on writing.
+    return _leave_at_once(FAILED)
+
+
+def _leave_at_once(code: int) -> NoReturn:
+    """Threads of steps that were cancelled or timed out cannot be: they must not go on writing."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(FAILED)
+    os._exit(code)
 
 
 def _cancel_on_signal(task: asyncio.Task[RunStatus]) -> None:
@@ -216,7 +231,7 @@ async def _retry(pool: Pool, settings: Settings, arguments: argparse.Namespace) 
     async with acquired(pool) as connection, connection.transaction():
         await runs.retry(connection, arguments.run_id)
     with _step_bars() as observe:
-        await _carry_out(pool, settings, arguments.run_id, observe)
+        await _carry_out(pool, settings, Started(arguments.run_id, is_new=True), observe)
     return await _told(pool, arguments.run_id)
 
 
@@ -237,14 +252,15 @@ async def _backfill(pool: Pool, settings: Settings, arguments: argparse.Namespac
     if arguments.dry_run:
         _print(str(request.interval) for request in requests)
         return SUCCEEDED
-    slots = asyncio.Semaphore(arguments.parallel)
+    # No more than may run: those that are begun first are the oldest.
+    slots = asyncio.Semaphore(min(arguments.parallel, find(arguments.job).max_parallel_runs))
 
     async def fill(request: RunRequest) -> RunStatus:
         async with slots:
             try:
                 async with acquired(pool) as connection, connection.transaction():
                     started = await runs.start(connection, request)
-                status = await _carry_out(pool, settings, started.run_id, ignore)
+                status = await _carry_out(pool, settings, started, ignore)
             except (RunInProgress, Fenced) as error:
                 print(f"{request.interval} {error}")
                 return RunStatus.FAILED
@@ -255,7 +271,7 @@ async def _backfill(pool: Pool, settings: Settings, arguments: argparse.Namespac
         bar = bars.add_task("intervals", total=len(requests), status=f"0 of {len(requests)}")
 
         def count(_task: asyncio.Task[RunStatus]) -> None:
-            done = sum(task.done() for task in filled)
+            done = sum(task.done() and not task.cancelled() for task in filled)
             bars.update(bar, completed=done, status=f"{done} of {len(requests)}")
 
         async with asyncio.TaskGroup() as tasks:

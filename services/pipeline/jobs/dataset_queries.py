@@ -27,6 +27,15 @@ class QualityCheck:
     """Whether a run of the interval in question found it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A date of a dataset."""
+
+    watermark: int
+    """That of the data that it was calculated from."""
+    rows: int
+
+
 async def watermark(connection: Connection, dataset: str) -> int:
     """Every transaction with a smaller id has been read into the dataset; 0 if none has."""
     return await connection.fetchval("SELECT xid FROM dataset_watermark WHERE dataset = $1", dataset) or 0
@@ -43,6 +52,14 @@ async def advance_watermark(connection: Connection, dataset: str, xid: int) -> N
         dataset,
         xid,
     )
+
+
+async def partition(connection: Connection, dataset: str, day: int) -> Partition | None:
+    """What is known of the partition of a day; None if it was never calculated."""
+    row = await connection.fetchrow(
+        "SELECT watermark, rows FROM dataset_partition WHERE dataset = $1 AND date = $2", dataset, nearest_date(day)
+    )
+    return None if row is None else Partition(**row)
 
 
 async def watermarks(connection: Connection, dataset: str) -> dict[int, int]:

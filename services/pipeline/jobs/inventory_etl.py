@@ -356,17 +356,17 @@ def names_of(days: Sequence[int]) -> tuple[str, ...]:
 
 
 async def _announce(context: Context, day: int, *, has_changed: bool) -> int:
-    """Publish the metrics of a day if they have changed or nobody has heard of them as they are; how many."""
+    """Publish the metrics of a day if they have changed, or were not announced whole as they are; how many."""
     async with acquired(context.pool) as connection:
-        calculated = await dataset_queries.watermarks(connection, DAILY_METRIC.dataset)
-        announced = await dataset_queries.watermarks(connection, _ANNOUNCED)
-    if not has_changed and announced.get(day, -1) >= calculated.get(day, -1):
+        calculated = await dataset_queries.partition(connection, DAILY_METRIC.dataset, day)
+        announced = await dataset_queries.partition(connection, _ANNOUNCED, day)
+    if calculated is None or (announced == calculated and not has_changed):
         return 0
     published = await _publish(context, day)
     if context.warehouse_id is None:
         async with fence.transaction(context) as connection:
             await dataset_queries.record_partitions(
-                connection, _ANNOUNCED, {day: published}, calculated[day], context.run_id
+                connection, _ANNOUNCED, {day: published}, calculated.watermark, context.run_id
             )
     return published
 

@@ -1,6 +1,7 @@
 """`python -m services.pipeline.jobs`: how it ends, and what it says then."""
 
 import asyncio
+import signal
 import sys
 from datetime import UTC, datetime
 
@@ -8,7 +9,7 @@ import pytest
 
 from libs.chassis.database import Connection, Pool
 from services.pipeline.jobs import __main__ as command_line
-from services.pipeline.jobs.job import Interval
+from services.pipeline.jobs.job import Interval, find
 from services.pipeline.jobs.run import RunRequest
 from services.pipeline.settings import Settings
 from tests.pipeline.batch.test_kills import environment
@@ -26,6 +27,49 @@ async def fails(_context):
 weekly_summary.aggregate_week = fails
 command_line.main()
 """
+
+
+A_STEP_THAT_NEVER_ENDS = """
+import asyncio, time
+from services.pipeline.jobs import __main__ as command_line, weekly_summary
+
+async def sleeps(_context):
+    print("sleeps", flush=True)
+    await asyncio.to_thread(time.sleep, 600)
+
+weekly_summary.aggregate_week = sleeps
+command_line.main()
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+async def test_a_command_that_is_interrupted_cancels_its_runs_and_leaves_at_once(
+    settings: Settings, connection: Connection, how: signal.Signals
+) -> None:
+    weeks = ("--from", "2026-01-05", "--to", "2026-02-03", "--parallel", "4")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", A_STEP_THAT_NEVER_ENDS, "backfill", "weekly_summary", *weeks),
+        cwd=ROOT,
+        env=environment(settings),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(60):
+            assert process.stdout is not None
+            while await process.stdout.readline() != b"sleeps\n":
+                pass
+            process.send_signal(how)
+            assert await process.wait() == command_line.INTERRUPTED
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    begun = await connection.fetch("SELECT status, interval_start FROM run ORDER BY requested_at, interval_start")
+    assert {row["status"] for row in begun} == {"cancelled"}
+    assert 1 <= len(begun) <= find("weekly_summary").max_parallel_runs
+    assert begun[0]["interval_start"].day == 5
 
 
 async def test_a_process_whose_run_failed_waits_for_no_thread(

@@ -450,8 +450,12 @@ async def test_what_follows_from_bad_rows_is_calculated_again_once_they_are_mend
     await run(pool, settings, 1, 4)
     await run_steps(pool, settings, "transaction_aggregation", JANUARY_2)
 
+    assert await connection.fetchval("SELECT count(*) FROM outbox") == 0  # there is nothing that may be told
+
     await ledger.correct(database, 4, "RETURN")
     await run(pool, settings, 2, 2, warehouse_id=warehouse_id)
+    [event] = [json.loads(value) for (value,) in await connection.fetch("SELECT value FROM outbox")]
+    assert (event["sku"], event["asOf"]) == ("A", "2026-01-04")
     checked = await run(pool, settings, 4, 4)
     hour = Interval(datetime(2026, 1, 4, 10, 5, tzinfo=UTC), datetime(2026, 1, 4, 11, 5, tzinfo=UTC))
     await run_steps(pool, settings, "transaction_aggregation", hour)
