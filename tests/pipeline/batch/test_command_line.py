@@ -42,7 +42,7 @@ command_line.main()
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 async def test_a_command_that_is_interrupted_cancels_its_runs_and_leaves_at_once(
     settings: Settings, connection: Connection, how: signal.Signals
 ) -> None:

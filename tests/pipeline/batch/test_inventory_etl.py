@@ -146,7 +146,7 @@ async def test_late_entries_replace_exactly_the_days_that_follow_from_them(
     assert [await rows(connection, table) for table in OUTPUTS] == incremental
 
 
-@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.slow)])
 async def test_a_run_replaces_the_dates_of_its_interval_whatever_they_hold(
     pool: Pool, settings: Settings, connection: Connection, database: Database, full: bool
 ) -> None:
@@ -234,6 +234,7 @@ async def test_a_run_of_one_warehouse_replaces_its_partitions_only(
     assert [row["rows"] for row in partitions] == [2, 2, 2]
 
 
+@pytest.mark.slow
 async def test_what_a_run_of_one_warehouse_left_to_others_is_not_lost(
     pool: Pool, settings: Settings, connection: Connection, database: Database
 ) -> None:
@@ -263,6 +264,7 @@ async def test_a_day_never_holds_one_warehouse_alone(pool: Pool, settings: Setti
     assert "run all warehouses first" in steps["extract_inventory_data"]["error"]
 
 
+@pytest.mark.slow
 async def test_bad_rows_of_one_warehouse_stay_with_it(
     pool: Pool, settings: Settings, connection: Connection, database: Database
 ) -> None:
@@ -416,6 +418,7 @@ async def published_days(connection: Connection, view: str = "snapshots_v1") -> 
 JANUARY_2 = Interval(datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC))
 
 
+@pytest.mark.slow
 async def test_bad_rows_that_another_job_has_extracted_fail_their_day_all_the_same(
     pool: Pool, settings: Settings, connection: Connection, database: Database
 ) -> None:
@@ -442,7 +445,7 @@ async def test_bad_rows_that_another_job_has_extracted_fail_their_day_all_the_sa
     assert await published_days(connection) == [1]
 
 
-@pytest.mark.parametrize("warehouse_id", [None, "X"])
+@pytest.mark.parametrize("warehouse_id", [None, pytest.param("X", marks=pytest.mark.slow)])
 async def test_what_follows_from_bad_rows_is_calculated_again_once_they_are_mended(
     pool: Pool, settings: Settings, connection: Connection, database: Database, warehouse_id: str | None
 ) -> None:
@@ -492,6 +495,7 @@ async def test_a_lake_that_is_ahead_of_the_run_passes_and_a_day_that_failed_clea
     assert [(row["date"].day, row["status"]) for row in checks] == [(1, "passed"), (2, "passed")]
 
 
+@pytest.mark.slow
 async def test_a_day_whose_warehouses_were_extracted_one_by_one_does_not_fail(
     pool: Pool, settings: Settings, connection: Connection, database: Database
 ) -> None:
