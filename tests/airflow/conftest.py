@@ -14,7 +14,7 @@ from deploy.local.supervisor import Supervisor
 from libs.chassis.auth import file_entry, new_key
 from libs.events.settings import KafkaSettings
 from services.pipeline.jobs.job import SCHEDULES
-from tests.airflow.environment import DAGS, INSTALLED, Airflow
+from tests.airflow.environment import DAGS, DATABASE, INSTALLED, Airflow, at_home
 from tests.stack import Database
 
 
@@ -69,12 +69,11 @@ def airflow(schedules: Path, tmp_path_factory: pytest.TempPathFactory) -> Airflo
     if not (INSTALLED / "stamp").exists():
         pytest.skip("NOT CHECKED: Airflow is missing, `make setup-airflow` installs it")
     home = tmp_path_factory.mktemp("airflow")
-    shutil.copy(INSTALLED / "home" / "airflow.db", home)
+    shutil.copy(INSTALLED / "home" / DATABASE, home)
     return Airflow(
         home,
         {
-            "AIRFLOW_HOME": str(home),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+            **at_home(home),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
             "STOCKFLOW_SCHEDULES": str(schedules),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,13 @@ from tests.stack import ROOT
 
 INSTALLED: Final = ROOT / ".local" / "airflow"
 DAGS: Final = ROOT / "deploy" / "airflow" / "dags"
+DATABASE: Final = "airflow.db"
 _IN_AIRFLOW: Final = Path(__file__).with_name("in_airflow.py")
+
+
+def at_home(home: Path) -> dict[str, str]:
+    """The variables that say where an Airflow keeps what it knows."""
+    return {"AIRFLOW_HOME": str(home), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / DATABASE}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +28,11 @@ class Airflow:
 
     home: Path
     environment: Mapping[str, str]
+
+    def copied_to(self, home: Path) -> "Airflow":
+        """Another one that knows the same, to be used at the same time: SQLite is for one process."""
+        shutil.copy(self.home / DATABASE, home)
+        return Airflow(home, {**self.environment, **at_home(home)})
 
     async def command(self, *arguments: str) -> str:
         """What `airflow ...` prints. Fails with all of its output unless it succeeds."""

@@ -28,7 +28,7 @@ async def stored(connection: Connection, table: str) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in await connection.fetch(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4, 5")]
 
 
-@pytest.mark.parametrize("changed_at", [NIGHT, MORNING])
+@pytest.mark.parametrize("changed_at", [NIGHT, pytest.param(MORNING, marks=pytest.mark.slow)])
 async def test_snapshots_keep_the_category_of_the_end_of_their_day(
     changed_at: datetime, pool: Pool, settings: Settings, connection: Connection, database: Database
 ) -> None:

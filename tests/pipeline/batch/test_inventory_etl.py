@@ -355,6 +355,7 @@ async def test_the_latest_metrics_are_published(
     assert len(AnalyticsEvents.validate_json(json.dumps(events))) == 2
 
 
+@pytest.mark.slow
 async def test_metrics_that_nobody_has_heard_of_are_published_by_the_next_run(
     pool: Pool, settings: Settings, connection: Connection, database: Database
 ) -> None:

@@ -56,7 +56,7 @@ PLACES = {
     "alerts.deleted": ("partition_maintenance", "delete_old_alerts"),
     "run_log.deleted": ("partition_maintenance", "delete_old_runs"),
 }
-QUICK = ("daily_snapshot.inserted", "alerts.mailed", "report.published")
+QUICK = ("daily_snapshot.inserted", "alerts.mailed")
 
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:
