@@ -29,6 +29,7 @@ async def stored(connection: Connection, table: str) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("changed_at", [NIGHT, pytest.param(MORNING, marks=pytest.mark.slow)])
+@pytest.mark.slow
 async def test_snapshots_keep_the_category_of_the_end_of_their_day(
     changed_at: datetime, pool: Pool, settings: Settings, connection: Connection, database: Database
 ) -> None:

@@ -131,6 +131,7 @@ async def a_context(pool: Pool, settings: Settings, claimed: Claim, step: Step) 
     )
 
 
+@pytest.mark.slow
 async def test_no_step_writes_for_a_run_that_has_ended(
     pool: Pool, settings: Settings, connection: Connection, database: Database
 ) -> None:

@@ -279,6 +279,7 @@ async def test_bad_rows_of_one_warehouse_stay_with_it(
     assert await connection.fetchval("SELECT status FROM partition_quality") == "failed"
 
 
+@pytest.mark.slow
 async def test_an_entry_of_a_transaction_that_ends_late_is_not_lost(
     pool: Pool, settings: Settings, connection: Connection, database: Database
 ) -> None:
@@ -517,6 +518,7 @@ async def test_a_day_whose_warehouses_were_extracted_one_by_one_does_not_fail(
     assert await check() == (RunStatus.SUCCEEDED, "passed")
 
 
+@pytest.mark.slow
 async def test_a_lake_that_differs_from_the_ledger_fails_its_day_until_it_is_mended(
     pool: Pool, settings: Settings, connection: Connection, database: Database
 ) -> None:
