@@ -103,9 +103,7 @@ def main() -> None:
 async def _connected(command: Command, settings: Settings, arguments: argparse.Namespace) -> int:
     url = settings.database_url.get_secret_value()
     async with await open_pool(url, size=settings.database_pool_size, application_name="pipeline-jobs") as pool:
-        main_task = asyncio.current_task()
-        assert main_task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main_task.cancel)
+        _cancel_on(signal.SIGTERM)
         try:
             return await command(pool, settings, arguments)
         except asyncio.CancelledError:
@@ -167,10 +165,9 @@ async def _execute(pool: Pool, settings: Settings, arguments: argparse.Namespace
         claim = await run_queries.claimed(connection, arguments.run_id, arguments.attempt)
     if claim is None:
         raise Fenced(f"attempt {arguments.attempt} of run {arguments.run_id} does not count any more")
-    executing = asyncio.create_task(Execution(claim, pool, settings, ignore).run())
-    _cancel_on_signal(executing)
+    _cancel_on(signal.SIGTERM, signal.SIGINT)
     try:
-        if await executing is RunStatus.SUCCEEDED:
+        if await Execution(claim, pool, settings, ignore).run() is RunStatus.SUCCEEDED:
             return SUCCEEDED
     except Fenced as error:
         sys.stderr.write(f"{error}\n")
@@ -189,15 +186,17 @@ def _leave_at_once(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _cancel_on_signal(task: asyncio.Task[RunStatus]) -> None:
-    """SIGTERM and SIGINT cancel the task, once: a second one must not disturb what stores the end of the run."""
+def _cancel_on(*signals: signal.Signals) -> None:
+    """They cancel the present task, once: a second one must not disturb what stores the end of the run."""
+    task = asyncio.current_task()
+    assert task is not None
 
     def cancel() -> None:
         if not task.cancelling():
             task.cancel()
 
-    for stop_signal in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(stop_signal, cancel)
+    for each in signals:
+        asyncio.get_running_loop().add_signal_handler(each, cancel)
 
 
 async def _list(pool: Pool, _settings: Settings, arguments: argparse.Namespace) -> int:

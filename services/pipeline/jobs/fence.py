@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, Self
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from adbc_driver_postgresql import dbapi
 from libs.chassis.database import Connection, acquired, own_connection
 from services.pipeline.jobs import run_queries
 from services.pipeline.jobs.run import Fenced
-from services.pipeline.jobs.step import Context
+from services.pipeline.jobs.step import Context, StepFunction, StepResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,17 @@ async def alone(context: Context) -> AsyncIterator[None]:
         name = f"pipeline step {context.job.id}.{context.step.name}"
         await connection.execute("SELECT pg_advisory_lock(hashtext($1))", name, timeout=context.job.timeout_seconds)
         yield
+
+
+def one_run_at_a_time(function: StepFunction) -> StepFunction:
+    """A step that a run executes `alone`."""
+
+    @wraps(function)
+    async def executed_alone(context: Context, /) -> StepResult:
+        async with alone(context):
+            return await function(context)
+
+    return executed_alone
 
 
 def fenced(run_id: UUID, attempt: int) -> Fenced:

@@ -143,13 +143,9 @@ async def _extract_warehouse(context: Context, warehouse_id: str, days: Sequence
     )
 
 
+@fence.one_run_at_a_time
 async def transform_and_load(context: Context) -> StepResult:
     """Sum the changed days per stock item, then take a snapshot of every day that follows from them."""
-    async with fence.alone(context):
-        return await _transform_and_load(context)
-
-
-async def _transform_and_load(context: Context) -> StepResult:
     async with acquired(context.pool) as connection:
         ledger = await dataset_queries.watermarks(connection, LEDGER_ENTRIES.dataset)
         summed = await dataset_queries.watermarks(connection, ITEM_DAYS.dataset)
@@ -195,13 +191,9 @@ async def _transform_and_load(context: Context) -> StepResult:
     )
 
 
+@fence.one_run_at_a_time
 async def generate_aggregated_metrics(context: Context) -> StepResult:
     """Calculate the metrics of every snapshot that is newer than its metrics, and publish those of the latest day."""
-    async with fence.alone(context):
-        return await _generate_aggregated_metrics(context)
-
-
-async def _generate_aggregated_metrics(context: Context) -> StepResult:
     async with acquired(context.pool) as connection:
         taken = await dataset_queries.watermarks(connection, DAILY_SNAPSHOT.dataset)
         calculated = await dataset_queries.watermarks(connection, DAILY_METRIC.dataset)

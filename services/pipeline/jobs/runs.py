@@ -178,7 +178,7 @@ async def plan(connection: Connection, backfill: Backfill) -> list[RunRequest]:
         for interval in wanted(intervals, known, backfill.which)
     ]
     for request in requests:
-        check(request, now)
+        _check_interval(request.interval, now)
     return requests
 
 

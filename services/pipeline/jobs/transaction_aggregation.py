@@ -62,15 +62,11 @@ async def _sum_changed_days(context: Context, extracted: StepResult) -> StepResu
     )
 
 
+@fence.one_run_at_a_time
 async def load_aggregates(context: Context) -> StepResult:
     """Load the interval's sums and those that are newer than the table's, and have velocity, trend and cache of what
     moved renewed.
     """
-    async with fence.alone(context):
-        return await _load_changed_days(context)
-
-
-async def _load_changed_days(context: Context) -> StepResult:
     async with acquired(context.pool) as connection:
         summed = await dataset_queries.watermarks(connection, SUMMED)
         loaded = await dataset_queries.watermarks(connection, MOVEMENT_AGGREGATE.dataset)
